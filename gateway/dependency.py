@@ -1,0 +1,37 @@
+"""What the gateway depends on outside of its process, and what each adapter of it can do for start, health and end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+ConnectionWatcher = Callable[[bool], None]
+"""Told True when a connection is up and usable, False when it is lost or blocked."""
+
+
+class Dependency(Protocol):
+    """A store or a broker. ``name`` is what health reports call it: ``store`` or ``broker``."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Begin to connect, and return soon whether or not the other side is there; from then on reconnect for ever."""
+
+    async def ping(self) -> None:
+        """Return when the other side has just answered a round trip; raise with a reason for people otherwise.
+
+        The reason holds no secret. The caller bounds the time.
+        """
+
+    async def close(self) -> None:
+        """End connections and tasks. What is in flight has been awaited before."""
+
+
+class HeartbeatBus(Protocol):
+    """Carries the heartbeats of every gateway to every gateway."""
+
+    async def send(self, heartbeat: bytes) -> None:
+        """Hand over one heartbeat, a JSON text. Raises ``BrokerRefused`` or ``BrokerUnknown``."""
+
+    def listen(self, receive: Callable[[bytes], None]) -> None:
+        """Call ``receive`` with each heartbeat that arrives, our own included. Called once, before ``start``."""

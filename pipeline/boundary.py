@@ -1,0 +1,71 @@
+"""The outermost boundary: every request gets a tracking_id, a deadline, one answer, and one line in the log.
+
+It stands outside Starlette's own error handling, so that whatever is raised anywhere inside becomes an ErrorResponse
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline import codes
+from pipeline.context import Context
+from pipeline.failures import NotAccepted, Refused
+from pipeline.payload import ClientDisconnected
+from pipeline.ports import Clock, Telemetry
+
+CLIENT_CLOSED_REQUEST = 499
+"""The status in logs and metrics of a request whose client went away; nothing is sent."""
+
+
+class Boundary:
+    """Outermost of the application."""
+
+    def __init__(self, app: ASGIApp, clock: Clock, telemetry: Telemetry) -> None:
+        self.app = app
+        self.clock = clock
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; raises nothing but cancellation."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        context = Context(scope)
+        status = 0
+
+        async def answering(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-tracking-id", context.tracking_id.encode()),
+                    *context.headers.items(),
+                ]
+            await send(message)
+
+        failure: NotAccepted | None = None
+        try:
+            try:
+                async with context.timer:
+                    await self.app(scope, receive, answering)
+            except NotAccepted as raised:
+                failure = raised
+            except ClientDisconnected:
+                status = CLIENT_CLOSED_REQUEST
+            except Exception as error:
+                failure = _failure(context, error)
+                failure.__cause__ = error
+            if failure is not None and not status:
+                await failure.answer(context.tracking_id, self.clock.now()).send(answering)
+        finally:
+            self.telemetry.answered(context, status, failure)
+
+
+def _failure(context: Context, error: Exception) -> NotAccepted:
+    if isinstance(error, TimeoutError) and context.timer.expired():
+        if context.is_reading:
+            return Refused(codes.REQUEST_TIMEOUT, headers=((b"connection", b"close"),))
+        return Refused(codes.SERVICE_UNAVAILABLE, retry_after=1)
+    return Refused(codes.INTERNAL_ERROR)

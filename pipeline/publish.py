@@ -1,0 +1,74 @@
+"""The terminal handler: the envelope goes to the outbox, and a 202 leaves only when it is stored there."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+
+from pipeline import codes
+from pipeline.answer import accepted
+from pipeline.context import Context
+from pipeline.envelope import ConfigFingerprint, Envelope
+from pipeline.facts import Claim, Client, Message, Route
+from pipeline.failures import OutcomeUnknown, Refused
+from pipeline.ports import BrokerRefused, ClaimLost, Claims, Clock, Outbox, StoreUnavailable
+from pipeline.providers import Providers
+from pipeline.store_policy import StorePolicy
+
+
+class Publish:
+    """The innermost app of a send. Keeps the three outcomes apart: accepted, refused, unknown."""
+
+    needs = frozenset({Client, Message})
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        claims: Claims,
+        providers: Providers,
+        config_fingerprint: ConfigFingerprint,
+        clock: Clock,
+        claim_policy: StorePolicy,
+    ) -> None:
+        self.outbox = outbox
+        self.claims = claims
+        self.providers = providers
+        self.config_fingerprint = config_fingerprint
+        self.clock = clock
+        self.claim_policy = claim_policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        context = Context.of(scope)
+        envelope = Envelope(
+            tracking_id=context.tracking_id,
+            client=context[Client].name,
+            message=context[Message],
+            route=context.get(Route) or self._resolve(context[Message]),
+            config_fingerprint=self.config_fingerprint,
+            created_at=self.clock.now(),
+        )
+        await self._arm(context)
+        try:
+            await self.outbox.publish(envelope)
+        except BrokerRefused as error:
+            raise Refused(codes.SERVICE_UNAVAILABLE, retry_after=1) from error
+        except BaseException as error:
+            # Whatever else went wrong after the publish began, a bug or a cancellation: the broker may have it.
+            raise OutcomeUnknown from error
+        await accepted(context.tracking_id).send(send)
+
+    def _resolve(self, message: Message) -> Route:
+        """Without a gate names are still resolved, and unknown ones refused."""
+        return Route(tuple(provider.name for provider in self.providers.resolve(message.providers or ())))
+
+    async def _arm(self, context: Context) -> None:
+        """Without a quota stage nobody has armed the claim yet."""
+        claim = context.get(Claim)
+        if claim is None or claim.armed:
+            return
+        try:
+            await self.claims.arm(claim)
+        except ClaimLost:
+            raise Refused(codes.IDEMPOTENCY_IN_PROGRESS, retry_after=1) from None
+        except StoreUnavailable as error:
+            self.claim_policy.judge(context, "arm", error)

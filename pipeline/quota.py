@@ -1,0 +1,90 @@
+"""The stage ``quota``: one message of the client's day, given back when nothing was published."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline import codes
+from pipeline.context import Context
+from pipeline.facts import Claim, Client, Message, Reservation
+from pipeline.failures import OutcomeUnknown, Refused
+from pipeline.ports import ClaimLost, Clock, QuotaExceeded, Quotas, StoreUnavailable, Telemetry
+from pipeline.stage import Stage
+from pipeline.store_policy import StorePolicy
+
+
+class Quota(Stage):
+    """Adds the reservation, in one step with arming the claim where there is one."""
+
+    needs = frozenset({Client, Message})
+    provides = frozenset({Reservation})
+    # A replay answered from the record must not spend quota first.
+    follows = frozenset({Claim})
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        quotas: Quotas,
+        clock: Clock,
+        telemetry: Telemetry,
+        on_store_error: str = "reject",
+    ) -> None:
+        super().__init__(app)
+        self.quotas = quotas
+        self.clock = clock
+        self.policy = StorePolicy("quota", on_store_error, telemetry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        context = Context.of(scope)
+        now = self.clock.now()
+        try:
+            taken = await self.quotas.take(
+                context[Client], now.date(), secrets.token_hex(8), context.get(Claim)
+            )
+        except ClaimLost:
+            raise Refused(codes.IDEMPOTENCY_IN_PROGRESS, retry_after=1) from None
+        except StoreUnavailable as error:
+            self.policy.judge(context, "take", error)
+            await self.app(scope, receive, send)
+            return
+        if isinstance(taken, QuotaExceeded):
+            limit = context[Client].daily_quota or 0
+            _tell(context, limit, 0, now)
+            raise Refused(codes.TOO_MANY_REQUESTS, retry_after=_seconds_to_reset(now))
+        context.add(taken)
+        if taken.limit is not None:
+            _tell(context, taken.limit, taken.remaining, now)
+        try:
+            await self.app(scope, receive, send)
+        except OutcomeUnknown:
+            raise
+        except BaseException:
+            # What an earlier request under this key may have published is charged, whatever becomes of this one.
+            if not (taken.claim and taken.claim.resumed):
+                await self._give_back(context, taken, now)
+            raise
+
+    async def _give_back(self, context: Context, taken: Reservation, now: datetime) -> None:
+        try:
+            await self.quotas.give_back(taken)
+        except StoreUnavailable as error:
+            self.policy.note(context, "give_back", error)
+            return
+        if taken.limit is not None:
+            _tell(context, taken.limit, min(taken.limit, taken.remaining + 1), now)
+
+
+def _tell(context: Context, limit: int, remaining: int, now: datetime) -> None:
+    """RateLimit fields (draft-ietf-httpapi-ratelimit-headers-09)."""
+    context.headers[b"ratelimit-policy"] = b'"daily";q=%d;w=86400' % limit
+    context.headers[b"ratelimit"] = b'"daily";r=%d;t=%d' % (remaining, _seconds_to_reset(now))
+
+
+def _seconds_to_reset(now: datetime) -> int:
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    # Rounded up: who waits this long finds a new day.
+    return -int((now - midnight).total_seconds() // 1)

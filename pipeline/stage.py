@@ -1,0 +1,85 @@
+"""The protocol of a stage, and the probe that stands before each of them.
+
+A stage is a pure ASGI middleware. Its life, in order:
+
+1. It is named in the configuration; its class attributes say what it ``needs``, ``provides`` and ``follows``, and the
+   order of all stages is checked by them before anything is opened.
+2. It is constructed once, with the app inside it and its options; a bad option raises ``ValueError``, which says what
+   to write instead. What belongs to one request lives in locals or in the context, never on ``self``.
+3. For each request, ``__call__`` may refuse by raising ``Refused``, add facts to the context, and await the inner app
+   once. What it took it gives back when the inner app raises ``Refused``, and keeps on ``OutcomeUnknown``. What must be
+   done before the answer leaves is done with the inner answer held. Nothing else runs after the inner app.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.context import Context
+from pipeline.failures import NotAccepted
+from pipeline.ports import Telemetry
+
+Facts = frozenset[type]
+
+
+class Stage:
+    """What stages have in common; an operator's own may derive from it or only look like it.
+
+    ``needs``: facts that an earlier stage must provide. ``provides``: facts that it adds. ``follows``: facts that, if
+    any stage provides them, must be there before it.
+    """
+
+    needs: ClassVar[Facts] = frozenset()
+    provides: ClassVar[Facts] = frozenset()
+    follows: ClassVar[Facts] = frozenset()
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self.app(scope, receive, send)
+
+
+class Probe:
+    """Measures the stage inside it: its own time, without that of the stages further in, and its refusals."""
+
+    def __init__(self, app: ASGIApp, stage: str, telemetry: Telemetry) -> None:
+        self.app = app
+        self.stage = stage
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        context = Context.of(scope)
+        outer, outer_spent = context.stage, time.perf_counter() - context.own_since
+        context.stage = self.stage
+        context.own_since = time.perf_counter()
+        code = None
+        try:
+            await self.app(scope, receive, send)
+        except NotAccepted as failure:
+            if failure.stage is None:
+                failure.stage = self.stage
+                code = failure.code.name
+            raise
+        finally:
+            now = time.perf_counter()
+            self.telemetry.stage_left(self.stage, now - context.own_since, code)
+            context.stage = outer
+            # The outer stage's clock goes on from what it had spent before it called us.
+            context.own_since = now - outer_spent
+
+
+def probed(stages: Sequence[tuple[str, Middleware]], telemetry: Telemetry) -> list[Middleware]:
+    """The stages, outermost first, each behind its probe."""
+    return [
+        middleware
+        for name, stage in stages
+        for middleware in (Middleware(Probe, stage=name, telemetry=telemetry), stage)
+    ]
