@@ -6,17 +6,32 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.context import Context
 from pipeline.facts import Client
+from pipeline.ports import Clients
 from pipeline.stage import Stage
 
 
 class Anonymous(Stage):
-    """Adds the one client. Whether it may face the network is settled before it is built."""
+    """Adds the one client.
+
+    Raises ``ValueError`` for a client that is not configured, and where the gateway listens beyond this machine
+    without ``allow_public``: there, anybody could send at this client's expense.
+    """
 
     provides = frozenset({Client})
 
-    def __init__(self, app: ASGIApp, client: Client) -> None:
+    def __init__(
+        self, app: ASGIApp, clients: Clients, is_loopback: bool, client: str, allow_public: bool = False
+    ) -> None:
         super().__init__(app)
-        self.client = client
+        found = clients.named(client)
+        if found is None:
+            raise ValueError(f"client = '{client}' is not the name of an active configured client")
+        if not is_loopback and allow_public is not True:
+            raise ValueError(
+                "lets anybody who reaches SERVER_A_HOST send without a key: "
+                "set SERVER_A_HOST=127.0.0.1, or allow_public = true if that is meant"
+            )
+        self.client = found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -48,6 +48,9 @@ class Clients(Protocol):
     def authenticate(self, api_key: bytes) -> Client | None:
         """The active client with this key; None for an unknown key and for an inactive client alike."""
 
+    def named(self, name: str) -> Client | None:
+        """The active client of this name."""
+
 
 # What ``Claims.begin`` found.
 
@@ -151,9 +154,6 @@ class Telemetry(Protocol):
 
     def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
         """A step on the store failed and the request goes on without it."""
-
-    def provider_refused(self, client: str, code: str, providers: tuple[str, ...]) -> None:
-        """A request of ``client`` was refused because of its providers; these are canonical, configured names."""
 
     def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
         """The request is over; ``failure`` holds the cause where it was not accepted."""

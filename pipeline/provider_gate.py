@@ -8,7 +8,6 @@ from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Claim, Message, Route
 from pipeline.failures import Refused
-from pipeline.ports import Telemetry
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
 
@@ -23,12 +22,9 @@ class ProviderGate(Stage):
     needs = frozenset({Message})
     provides = frozenset({Route})
 
-    def __init__(
-        self, app: ASGIApp, providers: Providers, telemetry: Telemetry, enabled: bool = True
-    ) -> None:
+    def __init__(self, app: ASGIApp, providers: Providers, enabled: bool = True) -> None:
         super().__init__(app)
         self.providers = providers
-        self.telemetry = telemetry
         self.enabled = enabled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,8 +23,7 @@ class Quota(Stage):
 
     needs = frozenset({Client, Message})
     provides = frozenset({Reservation})
-    # A replay answered from the record must not spend quota first.
-    follows = frozenset({Claim})
+    follows: ClassVar[Mapping[type, str]] = {Claim: "otherwise a replay would spend quota"}
 
     def __init__(
         self,

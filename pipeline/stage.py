@@ -4,8 +4,10 @@ A stage is a pure ASGI middleware. Its life, in order:
 
 1. It is named in the configuration; its class attributes say what it ``needs``, ``provides`` and ``follows``, and the
    order of all stages is checked by them before anything is opened.
-2. It is constructed once, with the app inside it and its options; a bad option raises ``ValueError``, which says what
-   to write instead. What belongs to one request lives in locals or in the context, never on ``self``.
+2. It is constructed once, with ``app``, the app inside it, and its options from ``[stage.NAME]`` as keyword arguments.
+   A parameter named like a service (``clients``, ``claims``, ``quotas``, ``providers``, ``clock``, ``telemetry``,
+   ``schema``, ``is_loopback``) is given that service instead. A bad option raises ``ValueError``, which says what to
+   write. What belongs to one request lives in locals or in the context, never on ``self``.
 3. For each request, ``__call__`` may refuse by raising ``Refused``, add facts to the context, and await the inner app
    once. What it took it gives back when the inner app raises ``Refused``, and keeps on ``OutcomeUnknown``. What must be
    done before the answer leaves is done with the inner answer held. Nothing else runs after the inner app.
@@ -14,7 +16,7 @@ A stage is a pure ASGI middleware. Its life, in order:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from starlette.middleware import Middleware
@@ -31,12 +33,12 @@ class Stage:
     """What stages have in common; an operator's own may derive from it or only look like it.
 
     ``needs``: facts that an earlier stage must provide. ``provides``: facts that it adds. ``follows``: facts that, if
-    any stage provides them, must be there before it.
+    any stage provides them, must be there before it, each with the reason why.
     """
 
     needs: ClassVar[Facts] = frozenset()
     provides: ClassVar[Facts] = frozenset()
-    follows: ClassVar[Facts] = frozenset()
+    follows: ClassVar[Mapping[type, str]] = {}
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
