@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
@@ -13,11 +16,29 @@ _DRAIN_BODY_SECONDS = 3.0
 
 
 class InFlight:
-    """The sends in flight in this process, at most ``limit``."""
+    """The sends in flight in this process, at most ``limit``; ``watch`` is told their number at each change."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, watch: Callable[[int], None]) -> None:
         self.limit = limit
+        self.watch = watch
         self.contexts: set[Context] = set()
+
+    @contextmanager
+    def holding(self, context: Context) -> Iterator[None]:
+        """Count a request in, or refuse it."""
+        if len(self.contexts) >= self.limit:
+            raise Refused(
+                codes.SERVICE_UNAVAILABLE,
+                "Too many requests are in flight. Nothing was sent; try again in a second.",
+                retry_after=1,
+            )
+        self.contexts.add(context)
+        self.watch(len(self.contexts))
+        try:
+            yield
+        finally:
+            self.contexts.discard(context)
+            self.watch(len(self.contexts))
 
     def drain(self) -> None:
         """The process is about to end: bodies that are still arriving must hurry."""
@@ -36,15 +57,5 @@ class Admission:
         """Serve one request."""
         context = Context.of(scope)
         context.is_send = True
-        contexts = self.in_flight.contexts
-        if len(contexts) >= self.in_flight.limit:
-            raise Refused(
-                codes.SERVICE_UNAVAILABLE,
-                "Too many requests are in flight. Nothing was sent; try again in a second.",
-                retry_after=1,
-            )
-        contexts.add(context)
-        try:
+        with self.in_flight.holding(context):
             await self.app(scope, receive, send)
-        finally:
-            contexts.discard(context)

@@ -15,17 +15,17 @@ from pipeline.stage import Stage
 class ProviderGate(Stage):
     """Adds the route: canonical names, unusable ones removed, order kept.
 
-    None asked for leaves the route empty: the delivery side selects. With ``enabled=False`` names are resolved, and
+    None asked for leaves the route empty: the delivery side selects. Without ``provider_gate_enabled`` names are resolved, and
     the state of the providers is not looked at.
     """
 
     needs = frozenset({Message})
     provides = frozenset({Route})
 
-    def __init__(self, app: ASGIApp, providers: Providers, enabled: bool = True) -> None:
+    def __init__(self, app: ASGIApp, providers: Providers, provider_gate_enabled: bool = True) -> None:
         super().__init__(app)
         self.providers = providers
-        self.enabled = enabled
+        self.enabled = provider_gate_enabled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -1,0 +1,176 @@
+"""The composition root: from settings to backends, stages, routes, and the life of the application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from types import FrameType
+from typing import Any
+
+from loguru import logger
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import schemas
+from gateway import backends, logs, settings, stages
+from gateway.clock import SystemClock
+from gateway.health import Health
+from gateway.heartbeat import Heartbeats
+from gateway.measured import MeasuredOutbox, MeasuredStore
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.telemetry import GatewayTelemetry
+from pipeline import codes
+from pipeline.admission import Admission, InFlight
+from pipeline.boundary import Boundary
+from pipeline.failures import Refused
+from pipeline.publish import Publish
+from pipeline.stage import Probe, probed
+from pipeline.store_policy import REJECT, StorePolicy
+
+SEND_PATH = "/api/v1/sms/send"
+
+
+def from_environment() -> Starlette:
+    """The application as a server's workers make it, each for itself. Raises ``ConfigurationError``."""
+    configured = settings.load(settings.environment())
+    logs.configure(configured.service_name, configured.log_level)
+    return create(configured)
+
+
+def create(configured: Settings) -> Starlette:
+    """The application; opens nothing before its lifespan begins."""
+    metrics = Metrics()
+    metrics.describe_providers(configured.providers)
+    telemetry = GatewayTelemetry(metrics)
+    clock = SystemClock()
+    parts = backends.choose(configured, metrics)
+    store = MeasuredStore(parts.store, metrics)
+    in_flight = InFlight(configured.max_in_flight, metrics.in_flight.set)
+    health = Health([parts.store, parts.broker])
+    heartbeats = Heartbeats(
+        parts.bus,
+        configured.service_name,
+        configured.config_fingerprint,
+        configured.heartbeat_interval_seconds,
+        clock,
+        metrics,
+    )
+    services = {
+        "clients": configured.clients,
+        "claims": store,
+        "quotas": store,
+        "providers": configured.providers,
+        "clock": clock,
+        "telemetry": telemetry,
+        "schema": schemas.load("request"),
+        "is_loopback": configured.is_loopback,
+        "provider_gate_enabled": configured.provider_gate_enabled,
+    }
+    # What the claim's stage does when the store fails it also holds for arming its claim.
+    on_claim_error = configured.stage_options.get("idempotency", {}).get("on_store_error", REJECT)
+    publish = Publish(
+        outbox=MeasuredOutbox(parts.broker, metrics),
+        claims=store,
+        providers=configured.providers,
+        config_fingerprint=configured.config_fingerprint,
+        clock=clock,
+        claim_policy=StorePolicy("publish", on_claim_error, telemetry),
+    )
+    send = Route(
+        SEND_PATH,
+        Probe(publish, "publish", telemetry),
+        methods=["POST"],
+        middleware=[
+            Middleware(Admission, in_flight=in_flight),
+            *probed(stages.build(configured.pipeline, configured.stage_options, services), telemetry),
+        ],
+    )
+
+    async def scrape(request: Request) -> Response:
+        body, content_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
+
+    def drain() -> None:
+        health.is_draining = True
+        in_flight.drain()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            for part in (parts.store, parts.broker, parts.bus):
+                await part.start()
+                stack.push_async_callback(part.close)
+            beating = asyncio.create_task(heartbeats.run(), name="heartbeats")
+            stack.push_async_callback(_cancelled, beating)
+            stack.enter_context(_before_the_end(drain))
+            logger.bind(pipeline=list(configured.pipeline), instance_id=heartbeats.instance_id).info(
+                "serving"
+            )
+            for warning in configured.warnings:
+                logger.warning("configuration: {}", warning)
+            yield
+            logger.info("stopping: every request has its answer")
+
+    app = Starlette(
+        routes=[
+            send,
+            Route("/healthz", health.alive),
+            Route("/readyz", health.ready),
+            Route("/metrics", scrape),
+        ],
+        middleware=[Middleware(Boundary, clock=clock, telemetry=telemetry)],
+        exception_handlers={HTTPException: _refuse},
+        lifespan=lifespan,
+    )
+    # "/healthz/" is another path than "/healthz": a redirect would be an answer that the contract does not know.
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Turn the router's own errors into refusals, which the boundary renders."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it with nothing else
+    if error.status_code == codes.METHOD_NOT_ALLOWED.status:
+        allow = (error.headers or {}).get("Allow", "")
+        raise Refused(codes.METHOD_NOT_ALLOWED, headers=((b"allow", allow.encode()),))
+    raise Refused(codes.NOT_FOUND)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@contextlib.contextmanager
+def _before_the_end(drain: Callable[[], None]) -> Any:
+    """Call ``drain`` when the server is told to end, before it acts on it.
+
+    The server has put its own signal handlers in place when the lifespan begins; ours goes before them.
+    """
+    try:
+        servers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+        loop = asyncio.get_running_loop()
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(drain)
+            server = servers[signal.Signals(number)]
+            if callable(server):
+                server(number, frame)
+
+        for name in servers:
+            signal.signal(name, handle)
+    except ValueError:  # Not in the main thread: signals are somebody else's there.
+        servers = {}
+    try:
+        yield
+    finally:
+        for name, server in servers.items():
+            signal.signal(name, server)

@@ -1,0 +1,98 @@
+"""Which adapters the URLs in the settings ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.dependency import Dependency, HeartbeatBus
+from gateway.embedded.database import Database
+from gateway.embedded.heartbeats import EmbeddedHeartbeats
+from gateway.embedded.outbox import EmbeddedOutbox
+from gateway.embedded.store import EmbeddedStore
+from gateway.measured import Store
+from gateway.metrics import Metrics
+from gateway.rabbitmq.heartbeats import RabbitHeartbeats
+from gateway.rabbitmq.outbox import RabbitOutbox
+from gateway.rabbitmq.topology import Topology
+from gateway.redis.store import RedisStore
+from gateway.settings import Settings
+from gateway.variables import EMBEDDED
+from pipeline.ports import Outbox
+
+
+class StoreBackend(Store, Dependency, Protocol):
+    """Claims and quotas, with a life."""
+
+
+class BrokerBackend(Outbox, Dependency, Protocol):
+    """The outbox, with a life."""
+
+
+class BusBackend(HeartbeatBus, Protocol):
+    """The heartbeats' way, with a life."""
+
+    async def start(self) -> None:
+        """See ``gateway.dependency.Dependency``."""
+
+    async def close(self) -> None:
+        """See ``gateway.dependency.Dependency``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What lives with the application; nothing is opened before ``start``."""
+
+    store: StoreBackend
+    broker: BrokerBackend
+    bus: BusBackend
+
+
+def topology(settings: Settings) -> Topology:
+    """The exchanges and queues that the settings name."""
+    return Topology(
+        exchange=settings.exchange,
+        queue=settings.queue,
+        queue_type=settings.queue_type,
+        heartbeat_exchange=settings.heartbeat_exchange,
+        heartbeat_queue=settings.heartbeat_queue,
+    )
+
+
+def choose(settings: Settings, metrics: Metrics) -> Backends:
+    """The adapters, constructed; one file is opened once, whoever keeps what in it."""
+    databases: dict[str, Database] = {}
+
+    def database(url: str) -> Database:
+        path = url.removeprefix(EMBEDDED)
+        return databases.setdefault(path, Database(path))
+
+    watch_store, watch_broker = metrics.watch_connection("store"), metrics.watch_connection("broker")
+    store: StoreBackend
+    if settings.redis_url.startswith(EMBEDDED):
+        store = EmbeddedStore(
+            database(settings.redis_url),
+            idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+            on_connection=watch_store,
+        )
+    else:
+        store = RedisStore(
+            settings.redis_url,
+            quota_prefix=settings.quota_prefix,
+            idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+            on_connection=watch_store,
+        )
+    if settings.rabbitmq_url.startswith(EMBEDDED):
+        file = database(settings.rabbitmq_url)
+        return Backends(
+            store,
+            EmbeddedOutbox(file, on_connection=watch_broker),
+            EmbeddedHeartbeats(file, poll_seconds=min(5.0, settings.heartbeat_interval_seconds)),
+        )
+    return Backends(
+        store,
+        RabbitOutbox(
+            settings.rabbitmq_url, topology(settings), settings.service_name, on_connection=watch_broker
+        ),
+        RabbitHeartbeats(settings.rabbitmq_url, topology(settings), settings.service_name),
+    )

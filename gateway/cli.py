@@ -1,0 +1,170 @@
+"""The command line: serve, check, key, messages, forward.
+
+Exit codes: 0 done, 1 a warning under ``--strict`` or a command that could not finish, 2 a mistake in the configuration
+or on the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from gateway import __version__, clients, logs, settings
+from gateway.settings import ConfigurationError, Settings
+from gateway.variables import EMBEDDED, RABBITMQ_URL
+from pipeline import order
+from pipeline.publish import Publish
+
+OK, FAILED, MISTAKE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ConfigurationError as error:
+        for mistake in error.mistakes:
+            print(f"error: {mistake}", file=sys.stderr)
+        count = len(error.mistakes)
+        print(
+            f"{count} mistake{'s' if count > 1 else ''} in the configuration; nothing was started",
+            file=sys.stderr,
+        )
+        return MISTAKE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sms-gateway", description="The front door for a company's SMS.")
+    parser.add_argument("--version", action="version", version=f"sms-gateway {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("serve", help="serve; the configuration comes from the environment")
+    command.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="processes that share the port"
+    )
+    command.set_defaults(run=_serve)
+
+    command = commands.add_parser("check", help="judge the configuration and show the effective pipeline")
+    command.add_argument("--strict", action="store_true", help="exit 1 when there are warnings")
+    command.set_defaults(run=_check)
+
+    keys = commands.add_parser("key", help="API keys").add_subparsers(required=True, metavar="COMMAND")
+    command = keys.add_parser("new", help="make a key for a client; it is shown once")
+    command.add_argument("name", metavar="NAME", help="the client's name")
+    command.set_defaults(run=_new_key)
+
+    command = commands.add_parser("messages", help="show what waits in the embedded outbox")
+    command.add_argument("--follow", action="store_true", help="go on with what arrives")
+    command.add_argument("--full", action="store_true", help="show texts and whole numbers")
+    command.set_defaults(run=_messages)
+
+    command = commands.add_parser("forward", help="move what waits in the embedded outbox to RabbitMQ")
+    command.add_argument(
+        "--to", required=True, type=_amqp_url, metavar="URL", help="amqp://user:password@host/"
+    )
+    command.add_argument("--follow", action="store_true", help="go on with what arrives")
+    command.set_defaults(run=_forward)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    configured = settings.load(settings.environment())
+    logs.configure(configured.service_name, configured.log_level)
+    from gateway.serve import serve  # Not before logs are JSON, and not for the commands that serve nothing.
+
+    return serve(configured, options.workers)
+
+
+def _check(options: argparse.Namespace) -> int:
+    configured = settings.load(settings.environment())
+    print(describe(configured))
+    return FAILED if options.strict and configured.warnings else OK
+
+
+def describe(configured: Settings) -> str:
+    """What ``check`` prints of a valid configuration."""
+    rows = [("stage", "needs", "provides")]
+    rows += [
+        (name, order.words(stage.needs), order.words(stage.provides))
+        for name in configured.pipeline
+        for stage in [order.find(name)]
+    ]
+    rows.append(("publish", order.words(Publish.needs), order.words(frozenset())))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["pipeline:"]
+    lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += [f"disabled: {name} ({reason})" for name, reason in configured.disabled.items()]
+    lines += [
+        f"clients: {len(configured.clients)}, fingerprint {configured.config_fingerprint.clients}",
+        f"providers: {len(configured.providers.by_name)}, fingerprint {configured.config_fingerprint.providers}",
+        *(f"warning: {warning}" for warning in configured.warnings),
+        f"the configuration is valid; {len(configured.warnings)} warning{'' if len(configured.warnings) == 1 else 's'}",
+    ]
+    return "\n".join(lines)
+
+
+def _new_key(options: argparse.Namespace) -> int:
+    found = clients.mistakes({"k": {"name": options.name}})
+    if found:
+        print(f"error: NAME: {found[0]}", file=sys.stderr)
+        return MISTAKE
+    key, digest = clients.new_key()
+    entry = json.dumps(
+        {digest: {"name": options.name, "is_active": True, "daily_quota": 1000}}, ensure_ascii=False
+    )
+    print(
+        f"API key, shown this once; give it to the client and keep it nowhere:\n\n    {key}\n\n"
+        "The entry for CLIENT_CONFIG, where only the key's digest stands:\n\n"
+        f"    {entry}\n\n"
+        "or for the TOML file of GATEWAY_CONFIG:\n\n"
+        f'    [clients."{digest}"]\n    name = {json.dumps(options.name, ensure_ascii=False)}\n    daily_quota = 1000\n'
+    )
+    return OK
+
+
+def _messages(options: argparse.Namespace) -> int:
+    from gateway.embedded.commands import show_messages
+
+    return show_messages(_embedded_path(), follow=options.follow, full=options.full)
+
+
+def _forward(options: argparse.Namespace) -> int:
+    from gateway.backends import topology
+    from gateway.embedded.commands import forward
+
+    configured = settings.load(settings.environment())
+    logs.configure(configured.service_name, configured.log_level)
+    return forward(
+        _embedded_path(), options.to, topology(configured), configured.service_name, follow=options.follow
+    )
+
+
+def _embedded_path() -> str:
+    url = settings.environment().get(RABBITMQ_URL.name, "")
+    if not url.startswith(EMBEDDED):
+        raise ConfigurationError(
+            [
+                f"{RABBITMQ_URL.name}: does not name an embedded outbox: write {RABBITMQ_URL.name}={EMBEDDED}PATH of its file"
+            ]
+        )
+    return url.removeprefix(EMBEDDED)
+
+
+def _workers(text: str) -> int:
+    if not (text.isdigit() and 1 <= int(text) <= 256):
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 256")
+    return int(text)
+
+
+def _amqp_url(text: str) -> str:
+    if not text.startswith(("amqp://", "amqps://")):
+        raise argparse.ArgumentTypeError("must begin with amqp:// or amqps://")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""The configured clients, by the digests of their API keys; no key is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.fingerprint import fingerprint
+from pipeline.facts import Client
+from schemas import load
+
+_DIGEST = "sha256:"
+# Below this a key can be guessed; `sms-gateway key new` makes longer ones.
+_SHORT_KEY = 16
+
+
+class ConfiguredClients:
+    """Implements ``pipeline.ports.Clients`` over CLIENT_CONFIG or ``[clients]``.
+
+    Two keys with one name are one client, with one quota and one idempotency space: that is how a key is rotated.
+    ``fingerprint`` is over the configuration as written, with digests in the place of keys.
+    """
+
+    def __init__(self, document: Mapping[str, Mapping[str, Any]]) -> None:
+        digests = {_digest(key): entry for key, entry in document.items()}
+        self.fingerprint = fingerprint({_DIGEST + digest.hex(): entry for digest, entry in digests.items()})
+        # The digest stands in the value too, to be compared in constant time.
+        self._by_digest = {
+            digest: (digest, Client(entry["name"], entry.get("is_active", True), entry.get("daily_quota")))
+            for digest, entry in digests.items()
+        }
+        self.names = sorted({client.name for _, client in self._by_digest.values()})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def authenticate(self, api_key: bytes) -> Client | None:
+        """The active client with this key; None for an unknown key and for an inactive client alike."""
+        digest = hashlib.sha256(api_key).digest()
+        known, client = self._by_digest.get(digest, (b"", None))
+        if client is None or not client.is_active or not hmac.compare_digest(known, digest):
+            return None
+        return client
+
+    def named(self, name: str) -> Client | None:
+        """The active client of this name."""
+        return next(
+            (client for _, client in self._by_digest.values() if client.name == name and client.is_active),
+            None,
+        )
+
+
+def mistakes(document: object) -> list[str]:
+    """What is wrong with a configuration of clients; entries are counted and named, keys never shown."""
+    violations = load("clients").violations(document)
+    if violations or not isinstance(document, dict):
+        return [f"{_place(document, violation.path)}: {violation.message}" for violation in violations]
+    found = []
+    seen: dict[bytes, int] = {}
+    quotas: dict[str, Any] = {}
+    for position, (key, entry) in enumerate(document.items(), 1):
+        first = seen.setdefault(_digest(key), position)
+        if first != position:
+            found.append(f"entry {position}: its API key is that of entry {first}: leave one of the two")
+        quota = quotas.setdefault(entry["name"], entry.get("daily_quota"))
+        if quota != entry.get("daily_quota"):
+            found.append(
+                f"entry {position}: client '{entry['name']}' has another daily_quota in an earlier entry: "
+                "its keys share one quota, so write the same number in all of them"
+            )
+    return found
+
+
+def warnings(document: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a valid configuration of clients had better not do."""
+    if not document:
+        return ["no clients are configured: every send will be refused with UNAUTHORIZED (set CLIENT_CONFIG)"]
+    return [
+        f"the API key of client '{entry['name']}' has fewer than {_SHORT_KEY} characters and can be guessed: "
+        "make one with 'sms-gateway key new'"
+        for key, entry in document.items()
+        if not key.startswith(_DIGEST) and len(key) < _SHORT_KEY
+    ]
+
+
+def new_key() -> tuple[str, str]:
+    """A fresh API key of 256 random bits, and the form in which it is configured."""
+    key = "sms_" + secrets.token_urlsafe(32)
+    return key, _DIGEST + _digest(key).hex()
+
+
+def _digest(key: str) -> bytes:
+    if key.startswith(_DIGEST):
+        return bytes.fromhex(key.removeprefix(_DIGEST))
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _place(document: object, path: tuple[str | int, ...]) -> str:
+    if not path or not isinstance(document, dict):
+        return "the whole document"
+    position = list(document).index(path[0]) + 1
+    entry = document[path[0]]
+    name = entry.get("name") if isinstance(entry, dict) else None
+    whose = f" (client '{name}')" if isinstance(name, str) else ""
+    return f"entry {position}{whose}" + "".join(f", {token}" for token in path[1:])

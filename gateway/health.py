@@ -1,0 +1,74 @@
+"""Liveness and readiness: whether the process serves, and whether what it depends on answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.dependency import Dependency
+
+# The whole answer is to be there within a second.
+_PING_SECONDS = 0.8
+
+
+class Health:
+    """The endpoints ``/healthz`` and ``/readyz``.
+
+    A dependency's last error stays in the report after it has recovered, with its age: who looks at three in the
+    morning wants to know what it was.
+    """
+
+    def __init__(self, dependencies: Sequence[Dependency]) -> None:
+        self.dependencies = dependencies
+        self.is_draining = False
+        self._last_errors: dict[str, tuple[str, float]] = {}
+
+    async def alive(self, request: Request) -> Response:
+        """200 while the process serves; asks nothing of anybody."""
+        return _json(200, {"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """200 when every dependency answers and the process is not about to end, otherwise 503; within a second."""
+        reports = await asyncio.gather(*map(self._report, self.dependencies))
+        up = all(report["state"] == "up" for report in reports)
+        status = "draining" if self.is_draining else "ready" if up else "unavailable"
+        names = [dependency.name for dependency in self.dependencies]
+        return _json(
+            200 if status == "ready" else 503,
+            {"status": status, "dependencies": dict(zip(names, reports, strict=True))},
+        )
+
+    async def _report(self, dependency: Dependency) -> dict[str, object]:
+        started = time.perf_counter()
+        state = "up"
+        try:
+            async with asyncio.timeout(_PING_SECONDS):
+                await dependency.ping()
+        except TimeoutError:
+            state = "down"
+            self._last_errors[dependency.name] = (f"no answer within {_PING_SECONDS} s", started)
+        except Exception as error:  # Whatever keeps it from answering, the report says so.
+            state = "down"
+            self._last_errors[dependency.name] = (str(error) or type(error).__name__, started)
+        now = time.perf_counter()
+        report: dict[str, object] = {
+            "state": state,
+            "latency_ms": round((now - started) * 1000, 3),
+            "last_error": None,
+        }
+        if dependency.name in self._last_errors:
+            reason, when = self._last_errors[dependency.name]
+            report["last_error"] = reason
+            report["last_error_seconds_ago"] = round(now - when, 1)
+        return report
+
+
+def _json(status: int, document: object) -> Response:
+    return Response(
+        orjson.dumps(document), status, media_type="application/json", headers={"cache-control": "no-store"}
+    )

@@ -1,0 +1,87 @@
+"""Logs: one JSON object a line on stdout, ours and the libraries' alike.
+
+What is never logged: a message's text, a whole API key, a whole number. So an exception is logged with its type and
+where it was raised, but without its own words, in which a library may have quoted any of these.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from loguru import logger
+
+if TYPE_CHECKING:
+    import loguru
+
+# Their messages may quote a delivered message, body and all: only the template is logged.
+_QUOTING = ("aiormq", "pamqp")
+
+
+def configure(service: str, level: str) -> None:
+    """Send every log line of this process to stdout as JSON; ``level`` is a name that loguru knows."""
+
+    def write(line: loguru.Message) -> None:
+        record = line.record
+        entry: dict[str, Any] = {
+            "timestamp": record["time"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "level": record["level"].name,
+            "service": service,
+            "message": record["message"],
+        }
+        entry.update(record["extra"])
+        if record["exception"] is not None and record["exception"].value is not None:
+            entry["exception"] = describe(record["exception"].value)
+        sys.stdout.buffer.write(orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+
+    logger.remove()
+    logger.add(write, level=level, format="{message}", backtrace=False, diagnose=False)
+    logging.basicConfig(handlers=[_Forward()], level=logging.NOTSET, force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+    for noisy in ("asyncio", "aiormq", "redis"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def mask(number: str) -> str:
+    """A phone number as logs may show it: ``+98912***4567``; of a short one less, of a very short one nothing."""
+    if len(number) >= 12:
+        return f"{number[:6]}***{number[-4:]}"
+    if len(number) >= 8:
+        return f"{number[:3]}***{number[-2:]}"
+    return "***"
+
+
+def describe(error: BaseException) -> str:
+    """The types of an exception and its causes, innermost first, each with the places it came through."""
+    parts = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        places = "".join(
+            f"  {frame.filename}:{frame.lineno} in {frame.name}\n"
+            for frame in traceback.extract_tb(current.__traceback__)
+        )
+        parts.append(f"{type(current).__qualname__}\n{places}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "".join(reversed(parts)).rstrip()
+
+
+class _Forward(logging.Handler):
+    """Hands the standard library's records to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        quotes = record.name.startswith(_QUOTING)
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        message = str(record.msg) if quotes else record.getMessage()
+        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, "{}", message)

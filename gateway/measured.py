@@ -1,0 +1,106 @@
+"""The ports' adapters with a stopwatch: latency, errors and outcomes of the store and of the broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from datetime import date
+from typing import Protocol, TypeVar
+
+from gateway.metrics import Metrics
+from pipeline.answer import Answer
+from pipeline.envelope import Envelope
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import (
+    Begun,
+    BrokerRefused,
+    Claims,
+    InProgress,
+    OtherPayload,
+    Outbox,
+    QuotaExceeded,
+    Quotas,
+    Replay,
+    StoreUnavailable,
+)
+
+Result = TypeVar("Result")
+
+
+class Store(Claims, Quotas, Protocol):
+    """Claims and quotas lie together: taking quota and arming a claim is one step."""
+
+
+class MeasuredStore:
+    """A store, measured by operation."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self.store = store
+        operations = ("begin", "arm", "complete", "release", "suspend", "take", "give_back")
+        self._seconds = {operation: metrics.store_seconds.labels(operation) for operation in operations}
+        self._errors = {operation: metrics.store_errors.labels(operation) for operation in operations}
+
+    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+        """See ``pipeline.ports.Claims``."""
+        return await self._measure("begin", self.store.begin(claim))
+
+    async def arm(self, claim: Claim) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self._measure("arm", self.store.arm(claim))
+
+    async def complete(self, claim: Claim, answer: Answer) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self._measure("complete", self.store.complete(claim, answer))
+
+    async def release(self, claim: Claim) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self._measure("release", self.store.release(claim))
+
+    async def suspend(self, claim: Claim) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self._measure("suspend", self.store.suspend(claim))
+
+    async def take(
+        self, client: Client, day: date, token: str, claim: Claim | None
+    ) -> Reservation | QuotaExceeded:
+        """See ``pipeline.ports.Quotas``."""
+        return await self._measure("take", self.store.take(client, day, token, claim))
+
+    async def give_back(self, reservation: Reservation) -> None:
+        """See ``pipeline.ports.Quotas``."""
+        await self._measure("give_back", self.store.give_back(reservation))
+
+    async def _measure(self, operation: str, call: Awaitable[Result]) -> Result:
+        started = time.perf_counter()
+        try:
+            return await call
+        except StoreUnavailable:
+            self._errors[operation].inc()
+            raise
+        finally:
+            self._seconds[operation].observe(time.perf_counter() - started)
+
+
+class MeasuredOutbox:
+    """An outbox, measured by outcome."""
+
+    def __init__(self, outbox: Outbox, metrics: Metrics) -> None:
+        self.outbox = outbox
+        self._seconds = metrics.publish_seconds
+        self._confirmed = metrics.publishes.labels("confirmed")
+        self._refused = metrics.publishes.labels("refused")
+        self._unknown = metrics.publishes.labels("unknown")
+
+    async def publish(self, envelope: Envelope) -> None:
+        """See ``pipeline.ports.Outbox``."""
+        started = time.perf_counter()
+        outcome = self._unknown
+        try:
+            await self.outbox.publish(envelope)
+            outcome = self._confirmed
+        except BrokerRefused:
+            outcome = self._refused
+            raise
+        finally:
+            outcome.inc()
+            self._seconds.observe(time.perf_counter() - started)

@@ -1,0 +1,169 @@
+"""Metrics for Prometheus. Labels are configured names and codes: never a key, a number or a tracking_id.
+
+With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and a scrape of any worker adds them all up.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from gateway import __version__
+from pipeline.providers import Providers
+
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_OWN_TIME = (
+    0.00001,
+    0.000025,
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.05,
+    0.25,
+    1.0,
+    10.0,
+)
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._is_multiprocess = MULTIPROC_DIR in os.environ
+        if self._is_multiprocess:
+            _forget_dead_workers(Path(os.environ[MULTIPROC_DIR]))
+        else:
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
+        # The eleven that the contract names.
+        self.providers = self._gauge("sms_providers_config_total", "Providers configured.", mode="livemax")
+        self.provider_active = self._gauge(
+            "sms_provider_active", "Whether the operator wants the provider.", "provider", mode="livemax"
+        )
+        self.provider_operational = self._gauge(
+            "sms_provider_operational",
+            "Whether the provider is observed to work.",
+            "provider",
+            mode="livemax",
+        )
+        self.rejected_unknown_provider = self._counter(
+            "sms_request_rejected_unknown_provider", "Sends refused for an unknown provider.", "client"
+        )
+        self.rejected_provider_disabled = self._counter(
+            "sms_request_rejected_provider_disabled",
+            "Sends refused for disabled providers.",
+            "client",
+            "provider",
+        )
+        self.rejected_no_provider = self._counter(
+            "sms_request_rejected_no_provider_available", "Sends refused with no provider usable.", "client"
+        )
+        self.fingerprint_mismatch = self._counter(
+            "sms_config_fingerprint_mismatch", "Heartbeats of gateways that are configured otherwise.", "kind"
+        )
+        self.requests = self._counter("sms_send_requests", "Sends answered.")
+        self.latency = self._histogram(
+            "sms_send_request_latency_seconds", "Time from arrival to answer.", _LATENCY
+        )
+        self.successes = self._counter(
+            "sms_send_request_success", "Sends answered with 202, replays included."
+        )
+        self.errors = self._counter("sms_send_request_error", "Sends answered otherwise.")
+        # Besides them.
+        self.stage_seconds = self._histogram(
+            "sms_stage_duration_seconds",
+            "A stage's own time, without that of the stages inside it.",
+            _OWN_TIME,
+            "stage",
+        )
+        self.refusals = self._counter(
+            "sms_stage_refusals", "Requests that were not accepted.", "stage", "code"
+        )
+        self.replays = self._counter("sms_replays", "Stored answers sent again.")
+        self.store_seconds = self._histogram(
+            "sms_store_call_duration_seconds", "Calls of the store.", _LATENCY, "operation"
+        )
+        self.store_errors = self._counter("sms_store_errors", "Calls of the store that failed.", "operation")
+        self.store_passed_over = self._counter(
+            "sms_store_passed_over",
+            "Failed steps on the store that did not change the answer.",
+            "stage",
+            "operation",
+        )
+        self.publish_seconds = self._histogram(
+            "sms_broker_publish_duration_seconds", "From publish to the broker's answer.", _LATENCY
+        )
+        self.publishes = self._counter("sms_broker_publishes", "Publishes by outcome.", "outcome")
+        self.heartbeats = self._counter("sms_heartbeats", "Heartbeats sent, by outcome.", "outcome")
+        self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.", mode="livesum")
+        self.connection_up = self._gauge(
+            "sms_connection_up", "Workers whose connection is usable.", "dependency", mode="livesum"
+        )
+        self.build = self._gauge(
+            "sms_build_info", "The version that runs; always 1.", "version", "python", mode="livemax"
+        )
+        self.build.labels(__version__, platform.python_version()).set(1)
+
+    def describe_providers(self, providers: Providers) -> None:
+        """Show the configured providers and their states."""
+        self.providers.set(len(providers.by_name))
+        for name, provider in providers.by_name.items():
+            self.provider_active.labels(name).set(provider.is_active)
+            self.provider_operational.labels(name).set(provider.is_operational)
+
+    def watch_connection(self, dependency: str) -> Callable[[bool], None]:
+        """A watcher that keeps ``sms_connection_up`` of this dependency."""
+        gauge = self.connection_up.labels(dependency)
+        gauge.set(0)
+        return gauge.set
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their content type, in the format that an Accept header asks for."""
+        encode, content_type = choose_encoder(accept)
+        registry = self.registry
+        if self._is_multiprocess:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return encode(registry), content_type
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str, mode: str) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # a Literal there
+
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, meaning, labels, registry=self.registry, buckets=buckets)
+
+
+def _forget_dead_workers(directory: Path) -> None:
+    """Drop the live gauges of workers that were killed; who replaces one starts here."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        except PermissionError:
+            continue

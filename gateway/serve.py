@@ -1,0 +1,67 @@
+"""Serving: uvicorn as this gateway wants it, in one process or in several."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from types import FrameType
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from gateway.settings import Settings
+
+# Long enough for every request in flight to get its answer (see pipeline.admission), short of the 15 s promised.
+_GRACE_SECONDS = 14
+_MAX_HEADER_BYTES = 16 * 1024
+
+
+def serve(settings: Settings, workers: int) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Each worker reads the configuration from the environment for itself: digests are all that a process keeps of keys,
+    so there is nothing to hand over.
+    """
+    config = uvicorn.Config(
+        "gateway.app:from_environment",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+    )
+    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    if workers == 1:
+        server = uvicorn.Server(config)
+        server.run()
+        return 0 if server.started else 3
+    return _serve_in_several(config)
+
+
+def _serve_in_several(config: uvicorn.Config) -> int:
+    # Set before any worker imports prometheus_client, which looks for it at that moment.
+    directory = tempfile.mkdtemp(prefix="sms-gateway-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    try:
+        supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+        supervisor.run()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)

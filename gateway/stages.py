@@ -1,0 +1,64 @@
+"""From the configured order to the stages: each class with its services and its options."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.types import Receive, Scope, Send
+
+from pipeline import order
+
+Services = Mapping[str, Any]
+"""What a stage's constructor may ask for, by the name of its parameter; ``pipeline.stage`` lists them."""
+
+Options = Mapping[str, Mapping[str, Any]]
+"""The tables ``[stage.NAME]``."""
+
+
+def build(names: Sequence[str], options: Options, services: Services) -> list[tuple[str, Middleware]]:
+    """The stages with their names, outermost first; ``names`` and ``options`` have been checked."""
+    stages: list[tuple[str, Middleware]] = []
+    for name in names:
+        stage: Any = order.find(name)
+        stages.append((name, Middleware(stage, **_wired(stage, services), **options.get(name, {}))))
+    return stages
+
+
+def mistakes(names: Sequence[str], options: Options, services: Services) -> list[str]:
+    """Everything that is wrong with the stages' options, found by building each stage once around nothing."""
+    found = []
+    for name in names:
+        stage: Any = order.find(name)
+        known = [parameter for parameter in _parameters(stage) if parameter not in services]
+        given = options.get(name, {})
+        unknown = [option for option in given if option not in known]
+        found += [f"[stage.{name}] {option}: {_unknown(option, known)}" for option in unknown]
+        accepted = {option: value for option, value in given.items() if option in known}
+        try:
+            stage(_nothing, **_wired(stage, services), **accepted)
+        except (TypeError, ValueError) as error:
+            found.append(f"[stage.{name}] {error}")
+    return found
+
+
+def _wired(stage: Any, services: Services) -> dict[str, Any]:
+    return {parameter: services[parameter] for parameter in _parameters(stage) if parameter in services}
+
+
+def _parameters(stage: Any) -> list[str]:
+    return [parameter for parameter in inspect.signature(stage).parameters if parameter != "app"]
+
+
+def _unknown(option: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(option, known, n=1)
+    if near:
+        return f"is not known: did you mean '{near[0]}'?"
+    return f"is not known: the stage takes {', '.join(known) or 'no options'}"
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Stands for the inner app while options are checked."""

@@ -1,0 +1,108 @@
+"""What the pipeline tells about itself, turned into metrics and one log line for each request."""
+
+from __future__ import annotations
+
+import time
+
+from loguru import logger
+
+from gateway.logs import describe, mask
+from gateway.metrics import Metrics
+from pipeline import codes
+from pipeline.context import Context
+from pipeline.facts import Client, Message
+from pipeline.failures import NotAccepted
+from pipeline.ports import BrokerRefused, BrokerUnknown, StoreUnavailable
+
+# Causes that are no bugs: their words are ours, for people, and say nothing of the message.
+_EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
+
+
+class GatewayTelemetry:
+    """Implements ``pipeline.ports.Telemetry``."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+
+    def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
+        """A stage is done, after so much time of its own; ``code`` when it was the one that refused."""
+        self.metrics.stage_seconds.labels(stage).observe(seconds)
+        if code is not None:
+            self.metrics.refusals.labels(stage, code).inc()
+
+    def replayed(self) -> None:
+        """A stored answer was sent again."""
+        self.metrics.replays.inc()
+
+    def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
+        """A step on the store failed and the request goes on without it."""
+        self.metrics.store_passed_over.labels(stage, operation).inc()
+        logger.bind(
+            tracking_id=context.tracking_id, stage=stage, cause=str(error) or type(error).__name__
+        ).warning("the store failed at '{}': the request goes on without it", operation)
+
+    def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
+        """The request is over; ``failure`` holds the cause where it was not accepted."""
+        seconds = time.perf_counter() - context.arrived
+        client = context.get(Client)
+        if context.is_send:
+            self._measure(status, seconds)
+            if failure is not None and client is not None:
+                self._count_provider_refusal(client.name, failure)
+        self._log(context, status, seconds, client, failure)
+
+    def _measure(self, status: int, seconds: float) -> None:
+        self.metrics.requests.inc()
+        self.metrics.latency.observe(seconds)
+        (self.metrics.successes if status < 400 else self.metrics.errors).inc()
+
+    def _count_provider_refusal(self, client: str, failure: NotAccepted) -> None:
+        if failure.code is codes.UNKNOWN_PROVIDER:
+            self.metrics.rejected_unknown_provider.labels(client).inc()
+        elif failure.code is codes.NO_PROVIDER_AVAILABLE:
+            self.metrics.rejected_no_provider.labels(client).inc()
+        elif failure.code in (codes.PROVIDER_DISABLED, codes.ALL_PROVIDERS_DISABLED):
+            for provider in (failure.details or {})["providers"]:
+                self.metrics.rejected_provider_disabled.labels(client, provider).inc()
+
+    def _log(
+        self,
+        context: Context,
+        status: int,
+        seconds: float,
+        client: Client | None,
+        failure: NotAccepted | None,
+    ) -> None:
+        extra: dict[str, object] = {
+            "tracking_id": context.tracking_id,
+            "status": status,
+            "latency_ms": round(seconds * 1000, 3),
+        }
+        if client is not None:
+            extra["client"] = client.name
+        if context.api_key_hint is not None:
+            extra["client_api_key"] = context.api_key_hint
+        message = context.get(Message)
+        if message is not None:
+            extra["to"] = mask(message.to)
+        if b"idempotent-replayed" in context.headers:
+            extra["replayed"] = True
+        if failure is not None:
+            extra["error_code"] = failure.code.name
+            if failure.stage is not None:
+                extra["stage"] = failure.stage
+            self._explain(extra, failure)
+        # Health checks and scrapes come every few seconds: their lines are for debugging.
+        quiet = not context.is_send and status < 400
+        level = "DEBUG" if quiet else "ERROR" if status == codes.INTERNAL_ERROR.status else "INFO"
+        what = "send" if context.is_send else "request"
+        logger.bind(**extra).log(level, f"{what} {'accepted' if status < 400 else 'refused'}")
+
+    def _explain(self, extra: dict[str, object], failure: NotAccepted) -> None:
+        cause = failure.__cause__
+        if cause is None:
+            return
+        if isinstance(cause, _EXPECTED):
+            extra["cause"] = str(cause)
+        else:
+            extra["exception"] = describe(cause)
