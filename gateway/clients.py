@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from gateway.fingerprint import fingerprint
 from pipeline.facts import Client
-from schemas import load
+from schemas import Schema, load
 
 _DIGEST = "sha256:"
 # Below this a key can be guessed; `sms-gateway key new` makes longer ones.
@@ -55,9 +56,16 @@ class ConfiguredClients:
 
 def mistakes(document: object) -> list[str]:
     """What is wrong with a configuration of clients; entries are counted and named, keys never shown."""
-    violations = load("clients").violations(document)
+    schema = load("clients")
+    violations = schema.violations(document)
     if violations or not isinstance(document, dict):
-        return [f"{_place(document, violation.path)}: {violation.message}" for violation in violations]
+        return [
+            f"{place}: {violation.message}"
+            for violation in violations
+            for place in (
+                _places(document, violation.path) if violation.path else _bad_keys(document, schema)
+            )
+        ]
     found = []
     seen: dict[bytes, int] = {}
     quotas: dict[str, Any] = {}
@@ -98,11 +106,17 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _place(document: object, path: tuple[str | int, ...]) -> str:
-    if not path or not isinstance(document, dict):
-        return "the whole document"
+def _bad_keys(document: object, schema: Schema) -> list[str]:
+    """A violation without a path is about API keys, which are shown to nobody: say which entries they stand in."""
+    if not isinstance(document, dict):
+        return ["the whole document"]
+    pattern = schema.document["propertyNames"]["pattern"]
+    return [place for key in document if not re.search(pattern, key) for place in _places(document, (key,))]
+
+
+def _places(document: Any, path: tuple[str | int, ...]) -> list[str]:
     position = list(document).index(path[0]) + 1
     entry = document[path[0]]
     name = entry.get("name") if isinstance(entry, dict) else None
     whose = f" (client '{name}')" if isinstance(name, str) else ""
-    return f"entry {position}{whose}" + "".join(f", {token}" for token in path[1:])
+    return [f"entry {position}{whose}" + "".join(f", {token}" for token in path[1:])]

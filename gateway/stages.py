@@ -33,11 +33,16 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
     found = []
     for name in names:
         stage: Any = order.find(name)
-        known = [parameter for parameter in _parameters(stage) if parameter not in services]
+        known = {key: value for key, value in _parameters(stage).items() if key not in services}
         given = options.get(name, {})
+        required = [option for option, parameter in known.items() if parameter.default is parameter.empty]
+        missing = [option for option in required if option not in given]
+        found += [f"[stage.{name}] {option}: must be set" for option in missing]
         unknown = [option for option in given if option not in known]
-        found += [f"[stage.{name}] {option}: {_unknown(option, known)}" for option in unknown]
+        found += [f"[stage.{name}] {option}: {_unknown(option, list(known))}" for option in unknown]
         accepted = {option: value for option, value in given.items() if option in known}
+        if missing:
+            continue
         try:
             stage(_nothing, **_wired(stage, services), **accepted)
         except (TypeError, ValueError) as error:
@@ -49,8 +54,10 @@ def _wired(stage: Any, services: Services) -> dict[str, Any]:
     return {parameter: services[parameter] for parameter in _parameters(stage) if parameter in services}
 
 
-def _parameters(stage: Any) -> list[str]:
-    return [parameter for parameter in inspect.signature(stage).parameters if parameter != "app"]
+def _parameters(stage: Any) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter for name, parameter in inspect.signature(stage).parameters.items() if name != "app"
+    }
 
 
 def _unknown(option: str, known: list[str]) -> str:

@@ -65,8 +65,8 @@ def find(name: str) -> StageClass:
     if name in BUILT_IN:
         return BUILT_IN[name]
     if ":" not in name:
-        near = difflib.get_close_matches(name, BUILT_IN, n=1, cutoff=0.5)
-        meant = f"did you mean '{near[0]}'? " if near else ""
+        near = _nearest(name)
+        meant = f"did you mean '{near}'? " if near else ""
         raise LookupError(
             f"is not known: {meant}There are {', '.join(BUILT_IN)}, and your own by 'package.module:Class'"
         )
@@ -82,6 +82,10 @@ def find(name: str) -> StageClass:
             "is no stage: it must be a class with __call__ and sets of types in 'needs' and 'provides'"
         )
     return found
+
+
+def _nearest(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)), None)
 
 
 def _looks_like_a_stage(found: type) -> bool:
@@ -141,15 +145,19 @@ def warnings(order: Sequence[str]) -> list[str]:
 
 
 def working_order(order: Sequence[str]) -> tuple[str, ...]:
-    """A legal order of the stages in ``order``: those known, each once, and what they lack added."""
+    """A legal order of the stages in ``order``: those known or nearly so, each once, and what they lack added."""
     waiting: dict[str, StageClass] = {}
     rank: dict[str, float] = {}
     last = -1.0
-    for name in order:
+    for written in order:
+        name = written
         try:
             stage = find(name)
         except LookupError:
-            continue
+            near = _nearest(name)
+            if near is None:
+                continue
+            name, stage = near, BUILT_IN[near]
         waiting.setdefault(name, stage)
         # The built-in ones go where the default has them, an operator's own where it stood behind one of those.
         last = float(_default_rank(name)) if name in BUILT_IN else last + 0.01
