@@ -1,0 +1,182 @@
+"""The store on Redis: the ports ``Claims`` and ``Quotas``, and the dependency ``store``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import date
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.dependency import ConnectionWatcher
+from gateway.redis import scripts
+from gateway.redis.address import Address
+from gateway.redis.keys import Keys
+from gateway.redis.link import Link
+from gateway.redis.scripts import Script
+from pipeline.answer import Answer
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import (
+    Begun,
+    ClaimLost,
+    InProgress,
+    OtherPayload,
+    QuotaExceeded,
+    Replay,
+    StoreUnavailable,
+)
+
+# A day's counter is of use until the day is over, and while a request of that day may still give back.
+_COUNTER_SECONDS = 2 * 86400
+# Longer than any request lives: whoever took a message gives it back within this time, or never.
+_RESERVATION_MS = 60_000
+
+
+class RedisStore:
+    """Claims and quotas on the Redis server at ``url`` (``redis://``, ``rediss://``, ``unix://``).
+
+    Every step is one script and one round trip, and no step is sent twice. Each takes at most ``call_seconds`` and
+    raises ``StoreUnavailable`` when no reply came in that time, whatever the reason; the reason holds no secret.
+    Claims are held for ``lease_seconds`` by the server's clock; answers are kept for ``idempotency_ttl_seconds``,
+    and so are claims that nobody has settled. ``on_connection`` is told when the connection is up, and when it is
+    lost again.
+
+    Raises ``ValueError`` for a URL that cannot be read and for a ``quota_prefix`` with a brace.
+    """
+
+    name = "store"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        quota_prefix: str = "quota",
+        idempotency_ttl_seconds: float = 86400,
+        lease_seconds: float = 15.0,
+        call_seconds: float = 0.25,
+        on_connection: ConnectionWatcher = lambda _: None,
+    ) -> None:
+        self._keys = Keys(quota_prefix)
+        self._lease_ms = int(lease_seconds * 1000)
+        self._answer_ms = int(idempotency_ttl_seconds * 1000)
+        # A short life of answers must not end a claim that is being worked on.
+        self._pending_ms = max(self._answer_ms, self._lease_ms)
+        self._call_seconds = call_seconds
+        self._link = Link(Address(url), silence_seconds=2 * call_seconds, on_connection=on_connection)
+
+    async def start(self) -> None:
+        """Begin to connect."""
+        self._link.start()
+
+    async def ping(self) -> None:
+        """Return when the server has answered. Raises ``StoreUnavailable``."""
+        await self._bounded(self._link.execute("PING"))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._link.close()
+
+    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+        """See ``Claims``. Begun twice with one token, it gives the same again."""
+        reply = await self._call(
+            scripts.BEGIN,
+            (self._record(claim),),
+            (claim.fingerprint, claim.token, self._lease_ms, self._pending_ms),
+        )
+        match reply:
+            case [b"begun", armed]:
+                return Begun(armed == 1)
+            case [b"replay", packed]:
+                return Replay(Answer.unpack(packed, claim.tracking_id))
+            case [b"in progress", milliseconds_left]:
+                return InProgress(milliseconds_left)
+            case _:
+                return OtherPayload()
+
+    async def arm(self, claim: Claim) -> None:
+        """See ``Claims``."""
+        if not await self._call(scripts.ARM, (self._record(claim),), (claim.token,)):
+            raise ClaimLost
+        claim.armed = True
+
+    async def complete(self, claim: Claim, answer: Answer) -> None:
+        """See ``Claims``."""
+        arguments = (claim.token, answer.pack(claim.tracking_id), self._answer_ms)
+        if not await self._call(scripts.COMPLETE, (self._record(claim),), arguments):
+            raise ClaimLost
+
+    async def release(self, claim: Claim) -> None:
+        """See ``Claims``."""
+        keys = (self._record(claim), self._keys.counters(claim.client))
+        await self._call(scripts.RELEASE, keys, (claim.token,))
+
+    async def suspend(self, claim: Claim) -> None:
+        """See ``Claims``."""
+        await self._call(scripts.SUSPEND, (self._record(claim),), (claim.token,))
+
+    async def take(
+        self, client: Client, day: date, token: str, claim: Claim | None
+    ) -> Reservation | QuotaExceeded:
+        """See ``Quotas``. Taken twice with one token, it counts once."""
+        limit = "" if client.daily_quota is None else client.daily_quota
+        counters = self._keys.counters(client.name)
+        if claim is None:
+            reply = await self._call(
+                scripts.TAKE_WITHOUT_CLAIM,
+                (self._keys.reservation(client.name, token), counters),
+                (day.isoformat(), limit, _COUNTER_SECONDS, _RESERVATION_MS),
+            )
+        else:
+            reply = await self._call(
+                scripts.TAKE_WITH_CLAIM,
+                (self._record(claim), counters),
+                (claim.token, day.isoformat(), limit, _COUNTER_SECONDS),
+            )
+        match reply:
+            case [b"taken", used, charged]:
+                if claim is not None:
+                    claim.armed = True
+                charged_day = date.fromisoformat(charged.decode())
+                return Reservation(client.name, charged_day, client.daily_quota, used, token, claim)
+            case [b"exceeded", used]:
+                return QuotaExceeded(used)
+            case _:
+                raise ClaimLost
+
+    async def give_back(self, reservation: Reservation) -> None:
+        """See ``Quotas``."""
+        counters = self._keys.counters(reservation.client)
+        claim = reservation.claim
+        if claim is None:
+            keys = (self._keys.reservation(reservation.client, reservation.token), counters)
+            await self._call(scripts.GIVE_BACK_WITHOUT_CLAIM, keys, (_RESERVATION_MS,))
+        elif await self._call(scripts.GIVE_BACK_WITH_CLAIM, (self._record(claim), counters), (claim.token,)):
+            claim.armed = False
+
+    def _record(self, claim: Claim) -> bytes:
+        return self._keys.claim(claim.client, claim.key)
+
+    async def _call(
+        self, script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | str | int, ...]
+    ) -> Any:
+        return await self._bounded(self._run(script, keys, arguments))
+
+    async def _run(
+        self, script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | str | int, ...]
+    ) -> Any:
+        try:
+            return await self._link.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            # A server that has restarted, or was told to forget its scripts, has done nothing yet.
+            return await self._link.execute("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def _bounded(self, step: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._call_seconds):
+                return await step
+        except TimeoutError:
+            reason = f"no answer within {self._call_seconds * 1000:g} ms"
+        except RedisError as error:
+            reason = str(error)
+        raise StoreUnavailable(f"Redis at {self._link.address}: {reason}")
