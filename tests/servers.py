@@ -1,0 +1,351 @@
+"""Real Redis and RabbitMQ servers for tests, started from the installed binaries and ended with the test run.
+
+Each server has a directory of its own and a free port of 127.0.0.1, and touches no other server on the machine. Tests
+may stop, kill and pause it; ``start`` after ``stop`` or ``kill`` brings it back on the same port with the same data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+HOST = "127.0.0.1"
+
+# Listens until the test process is gone, however it went (kill -9 included), then ends what that has left: each line it
+# reads is the list of process groups that now live, and the end of the input is the end of the test process.
+GUARD = """
+while read -r line; do groups=$line; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+rm -rf -- "$1"
+"""
+
+
+class ServerMissing(Exception):
+    """A server is not installed. The message says what to install."""
+
+
+class Server(ABC):
+    """A server of our own: ``url`` where it is reached, ``directory`` where it keeps its data and its ``log``."""
+
+    start_within_seconds = 30.0
+    stop_within_seconds = 10.0
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"test-{type(self).__name__}-"))
+        self.log = self.directory / "server.log"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", GUARD, "guard", str(self.directory)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal must not end it before the servers.
+        )
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients connect."""
+
+    @abstractmethod
+    def _launch(self) -> None:
+        """Start the processes; the one that serves is called ``server``."""
+
+    @abstractmethod
+    def _answers(self) -> bool:
+        """Whether clients are served now. May raise OSError instead of returning False."""
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that serves, which leads a process group of its own."""
+        return self._processes["server"].pid
+
+    def is_running(self) -> bool:
+        """Whether the process that serves lives, paused or not."""
+        return "server" in self._processes and self._processes["server"].poll() is None
+
+    def start(self) -> Self:
+        """Start it where it does not run, and return when it serves. Raises RuntimeError with the end of its log."""
+        if self.is_running():
+            return self
+        self._launch()
+        deadline = time.monotonic() + self.start_within_seconds
+        while time.monotonic() < deadline and self.is_running():
+            with contextlib.suppress(OSError):
+                if self._answers():
+                    return self
+            time.sleep(0.05)
+        self.kill()
+        raise RuntimeError(f"{type(self).__name__} did not start; its log ends in:\n{self._log_tail()}")
+
+    def stop(self) -> None:
+        """End it as an operator does, by SIGTERM; by SIGKILL when it takes too long. Data and port are kept."""
+        if self.is_running():
+            self._signal(signal.SIGTERM)
+            self.resume()  # A stopped process does not hear SIGTERM.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._processes["server"].wait(self.stop_within_seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash does. Data and port are kept."""
+        if self.is_running():
+            self._signal(signal.SIGKILL)
+        self._reap("server")
+
+    def restart(self) -> None:
+        """Stop it and start it again on the same port with the same data."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop the serving process in its tracks (SIGSTOP): connections stay open, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Paused inside the ``with``, and going on after it whatever happens there."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def close(self) -> None:
+        """Stop it for good and remove its data."""
+        self.stop()
+        for name in list(self._processes):
+            os.killpg(self._processes[name].pid, signal.SIGKILL)
+            self._reap(name)
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _spawn(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+        with self.log.open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                cwd=self.directory,
+                start_new_session=True,
+            )
+        self._tell_guard()
+
+    def _reap(self, name: str) -> None:
+        if name in self._processes:
+            self._processes.pop(name).wait()
+            self._tell_guard()
+
+    def _tell_guard(self) -> None:
+        groups = " ".join(str(process.pid) for process in self._processes.values())
+        assert self._guard.stdin is not None
+        self._guard.stdin.write(f"{groups}\n".encode())
+        self._guard.stdin.flush()
+
+    def _signal(self, number: signal.Signals) -> None:
+        os.killpg(self.pid, number)
+
+    def _log_tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+
+
+class RedisServer(Server):
+    """A Redis that appends every write to a file, flushed every second: the gateway's advice for real use."""
+
+    def __init__(self) -> None:
+        self._binary = redis_binary()
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    def _launch(self) -> None:
+        options = {
+            "bind": HOST,
+            "port": str(self.port),
+            "dir": str(self.directory),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+        }
+        self._spawn(
+            "server", [self._binary, *(word for key in options for word in (f"--{key}", options[key]))]
+        )
+
+    def _answers(self) -> bool:
+        return exchange(self.port, b"PING\r\n").startswith(b"+PONG")
+
+
+class RabbitServer(Server):
+    """A RabbitMQ node without plugins, with an Erlang port mapper of its own. Takes about 12 seconds to start."""
+
+    start_within_seconds = 120.0
+    stop_within_seconds = 30.0
+
+    def __init__(self) -> None:
+        self._programs = rabbitmq_programs()
+        self._epmd = epmd_binary()
+        super().__init__()
+        self.node = f"test{self.port}@localhost"
+        self._epmd_port = free_port()
+        self._env = self._environment()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: the default virtual host, as its default user."""
+        return f"amqp://guest:guest@{HOST}:{self.port}/"
+
+    def ctl(self, *arguments: str) -> str:
+        """What ``rabbitmqctl`` prints when it is run against this node. Raises RuntimeError with its complaint."""
+        done = subprocess.run(
+            [self._programs / "rabbitmqctl", "--quiet", "--node", self.node, *arguments],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))
+        }
+        loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        config = self.directory / "rabbitmq.conf"
+        config.write_text(
+            f"listeners.tcp.default = {HOST}:{self.port}\nlog.console = true\nlog.file = false\n"
+        )
+        return inherited | {
+            "ERL_EPMD_ADDRESS": HOST,
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "HOME": str(self.directory),  # Where the cookie lies that lets only us in.
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "rabbitmq-env.conf"),  # Not the machine's.
+            "RABBITMQ_CTL_ERL_ARGS": loopback,
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_LOG_BASE": str(self.directory),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_PID_FILE": str(self.directory / "server.pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
+            # Makes the script become the server instead of waiting beside it, so that our signals reach the server.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def _launch(self) -> None:
+        if "epmd" not in self._processes:
+            # Started by us, or else the node would leave one behind as a daemon.
+            self._spawn("epmd", [self._epmd, "-address", HOST, "-port", str(self._epmd_port)], self._env)
+            for _ in range(250):
+                if accepts(self._epmd_port):
+                    break
+                time.sleep(0.02)
+        self._spawn("server", [self._programs / "rabbitmq-server"], self._env)
+
+    def _answers(self) -> bool:
+        # The first frame of an AMQP 0-9-1 server is a method frame, of type 1, on channel 0.
+        if not exchange(self.port, b"AMQP\x00\x00\x09\x01").startswith(b"\x01\x00\x00"):
+            return False
+        self.ctl("await_startup", "--timeout", str(int(self.start_within_seconds)))
+        return True
+
+
+def redis_binary() -> Path:
+    """The installed ``redis-server``."""
+    if found := shutil.which("redis-server"):
+        return Path(found)
+    raise ServerMissing("redis-server is not installed: run `sh tests/install-servers.sh`")
+
+
+def rabbitmq_programs() -> Path:
+    """The folder that holds RabbitMQ's own ``rabbitmq-server`` and ``rabbitmqctl``.
+
+    What Debian puts on the PATH are wrappers around these, which change to the user and the settings of the system's
+    own server.
+    """
+    candidates = [
+        Path("/usr/lib/rabbitmq/bin"),
+        Path("/opt/homebrew/opt/rabbitmq/sbin"),
+        Path("/usr/local/opt/rabbitmq/sbin"),
+    ]
+    if found := shutil.which("rabbitmq-server"):
+        candidates.append(Path(found).resolve().parent)
+    for folder in candidates:
+        if (folder / "rabbitmq-server").exists():
+            return folder
+    raise ServerMissing("rabbitmq-server is not installed: run `sh tests/install-servers.sh`")
+
+
+def epmd_binary() -> Path:
+    """Erlang's port mapper, which comes with the Erlang that RabbitMQ runs on."""
+    if found := shutil.which("epmd"):
+        return Path(found)
+    for root in (
+        "/usr/lib/erlang",
+        "/opt/homebrew/opt/erlang/lib/erlang",
+        "/usr/local/opt/erlang/lib/erlang",
+    ):
+        for binary in sorted(Path(root).glob("erts-*/bin/epmd")):
+            return binary
+    raise ServerMissing("epmd (Erlang) is not installed: run `sh tests/install-servers.sh`")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now and is given to no outgoing connection, so that a restart finds it free."""
+    while True:
+        # Below the ports that Linux (32768 and up) and macOS (49152 and up) give to outgoing connections.
+        port = random.randrange(20000, 32768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+
+
+def accepts(port: int) -> bool:
+    """Whether something accepts connections on the port."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
+
+
+def exchange(port: int, request: bytes, timeout_seconds: float = 2.0) -> bytes:
+    """The first bytes that a server answers to the first bytes of a client. Raises OSError."""
+    with socket.create_connection((HOST, port), timeout=timeout_seconds) as connection:
+        connection.sendall(request)
+        return connection.recv(64)
