@@ -1,0 +1,187 @@
+"""Hostile and broken input: always an answer of the contract, never a 500, never a hang."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import pytest
+from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of, raw_connection, read_answer
+
+HEAD = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\n"
+VALID = json.dumps({"to": NUMBER, "text": TEXT})
+
+NOT_JSON = {
+    "empty": b"",
+    "white space": b"  \n",
+    "not JSON": b"to=+989121234567",
+    "cut off": b'{"to": "+989121234567", "text": "x"',
+    "two documents": b"{}{}",
+    "not UTF-8": b'{"to": "+989121234567", "text": "\xff\xfe"}',
+    "UTF-16": VALID.encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + VALID.encode(),
+    "an unpaired surrogate": b'{"to": "+989121234567", "text": "\\ud800"}',
+    "a raw NUL": b'{"to": "+989121234567", "text": "a\x00b"}',
+    "NaN": b'{"to": "+989121234567", "text": "x", "ttl_seconds": NaN}',
+    "deep arrays": b"[" * 8000 + b"]" * 8000,
+    "deep objects": b'{"a":' * 2500 + b"1" + b"}" * 2500,
+    "a member twice": b'{"to": "+989121234567", "text": "x", "to": "+989121234568"}',
+    "a member twice, once escaped": b'{"to": "+989121234567", "text": "x", "t\\u006f": "+989121234568"}',
+    "a deep member twice": b'{"to": "+989121234567", "text": "x", "z": [{"a": 1, "a": 2}]}',
+    "a huge number": b'{"to": "+989121234567", "text": "x", "ttl_seconds": 1e999}',
+    "a huge integer": b'{"to": "+989121234567", "text": "x", "ttl_seconds": ' + b"9" * 5000 + b"}",
+    "many members": json.dumps({f"m{number}": number for number in range(900)}).encode(),
+    "many wrong items": json.dumps({"to": NUMBER, "text": TEXT, "providers": [1] * 5000}).encode(),
+    "600 levels": b'{"to": ' + b"[" * 600 + b"]" * 600 + b"}",
+}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_a_broken_body_is_an_invalid_payload(gateway: Gateway, backend: Backend, name: str) -> None:
+    """Whatever the body holds, the answer is 422, small, and without the caller's text."""
+    headers = {"API-Key": key_of("acme"), "Content-Type": "application/json"}
+    answer = gateway.http.post(SEND, content=NOT_JSON[name], headers=headers)
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "INVALID_PAYLOAD"), answer.text
+    assert answer.json()["details"]["errors"]
+    assert len(answer.content) < 3000
+    assert backend.take_all() == []
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_a_broken_body_under_a_key_is_refused_and_replayed(gateway: Gateway, name: str) -> None:
+    """An answer to the payload is kept even where the payload does not parse."""
+    headers = {
+        "API-Key": key_of("acme"),
+        "Content-Type": "application/json",
+        "Idempotency-Key": f"{gateway.port} {name}".replace(" ", "-"),
+    }
+    first, second = (gateway.http.post(SEND, content=NOT_JSON[name], headers=headers) for _ in range(2))
+    assert first.status_code == 422
+    assert "idempotent-replayed" not in first.headers
+    assert second.headers["idempotent-replayed"] == "true"
+    assert (second.status_code, second.content) == (first.status_code, first.content)
+
+
+def test_the_largest_body_is_read_and_one_byte_more_is_not(gateway: Gateway) -> None:
+    """16 KiB is the limit, by the declared length."""
+    headers = {"API-Key": key_of("acme"), "Content-Type": "application/json"}
+    padded = VALID.encode().ljust(16 * 1024)
+    assert gateway.http.post(SEND, content=padded, headers=headers).status_code == 202
+    answer = gateway.http.post(SEND, content=padded + b" ", headers=headers)
+    assert (answer.status_code, answer.json()["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_the_limit_holds_for_a_body_of_no_declared_length(gateway: Gateway) -> None:
+    """A chunked body is counted while it streams in."""
+    headers = {"API-Key": key_of("acme"), "Content-Type": "application/json"}
+    answer = gateway.http.post(SEND, content=iter([VALID.encode(), b" " * 1000]), headers=headers)
+    assert answer.status_code == 202
+    answer = gateway.http.post(SEND, content=iter([b" " * 1024] * 17), headers=headers)
+    assert (answer.status_code, answer.json()["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+def test_an_endless_body_is_cut_off(gateway: Gateway) -> None:
+    """Who announces a GiB is answered after a small part of it, and the connection ends."""
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{HEAD}Content-Length: {1 << 30}\r\n\r\n".encode())
+        sent = 0
+        try:
+            while sent < 1 << 28:
+                sent += connection.send(b" " * 65536)
+        except OSError:
+            pass
+        assert sent < 1 << 26
+
+
+def test_who_asks_before_sending_too_much_is_refused_at_once(gateway: Gateway) -> None:
+    """``Expect: 100-continue`` with too great a length gets its 413 before a byte of the body."""
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{HEAD}Expect: 100-continue\r\nContent-Length: 20000\r\n\r\n".encode())
+        status, headers, _ = read_answer(connection)
+        assert status == 413
+        assert headers["connection"] == "close"
+
+
+def test_a_body_that_does_not_arrive_times_out(gateway: Gateway) -> None:
+    """A body a byte a second is given up after 10 s with 408."""
+    with raw_connection(gateway, seconds=30) as connection:
+        connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\n".encode())
+        connection.settimeout(0.5)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            connection.sendall(b" ")
+            try:
+                status, headers, body = read_answer(connection)
+            except TimeoutError:
+                continue
+            break
+        assert status == 408
+        assert json.loads(body)["error_code"] == "REQUEST_TIMEOUT"
+        assert headers["connection"] == "close"
+
+
+def test_a_client_that_leaves_in_mid_body_is_only_logged(gateway: Gateway, backend: Backend) -> None:
+    """A body that never ends because its client went away is no message and no error of ours."""
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    assert gateway.send().status_code == 202
+    assert len(backend.take_all()) == 1
+    assert "INTERNAL_ERROR" not in gateway.log_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        (b"API-Key", b"\xff\xfe", 401),
+        (b"API-Key", b"x" * 8000, 401),
+        (b"Idempotency-Key", b"\xff", 400),
+        (b"Idempotency-Key", b'"\\"', 400),
+        (b"Content-Type", b"\xff/\xfe", 415),
+        (b"X-Unknown", b"\x80\xff", 202),
+        (b"Accept", b"\xff", 202),
+    ],
+)
+def test_odd_header_bytes_get_the_answer_of_their_stage(
+    gateway: Gateway, name: bytes, value: bytes, status: int
+) -> None:
+    """Bytes beyond ASCII in a header are just another value."""
+    headers = {b"API-Key": key_of("acme").encode(), b"Content-Type": b"application/json", name: value}
+    lines = b"".join(b"%s: %s\r\n" % pair for pair in headers.items())
+    body = VALID.encode()
+    with raw_connection(gateway) as connection:
+        connection.sendall(
+            b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s"
+            % (SEND.encode(), len(body), lines, body)
+        )
+        assert read_answer(connection)[0] == status
+
+
+def test_a_header_given_twice_is_no_key(gateway: Gateway) -> None:
+    """Two values of a header that takes one are as wrong as a malformed one."""
+    body = VALID.encode()
+    for name, value, status in (("API-Key", "x", 401), ("Idempotency-Key", "b", 400)):
+        head = f"{HEAD}Idempotency-Key: a\r\n{name}: {value}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with raw_connection(gateway) as connection:
+            connection.sendall(head.encode() + body)
+            assert read_answer(connection)[0] == status
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nA\0: b\r\n\r\n", b"\x16\x03\x01\x02\0\x01"],
+)
+def test_what_is_not_http_ends_its_connection_and_nothing_else(gateway: Gateway, garbage: bytes) -> None:
+    """The server refuses or drops what is not HTTP, and goes on serving others."""
+    with raw_connection(gateway, seconds=5) as connection:
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(65536)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    assert gateway.http.get("/healthz").status_code == 200
+
+
+def test_nothing_above_was_a_bug(gateway: Gateway) -> None:
+    """After all of this file no request has ended as an internal error."""
+    assert not [line for line in gateway.log_lines() if line["level"] in ("ERROR", "CRITICAL")]

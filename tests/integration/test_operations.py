@@ -1,0 +1,382 @@
+"""What operators rely on: health, metrics, logs, workers, a clean end, and secrets that stay secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from tests.gateways import (
+    CLIENTS,
+    KEY_TAIL,
+    NUMBER,
+    TEXT,
+    Backend,
+    Gateway,
+    key_of,
+    raw_connection,
+    read_answer,
+)
+
+from gateway.variables import EMBEDDED
+
+StartGateway = Callable[..., Gateway]
+
+
+def samples(gateway: Gateway) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of a scrape by its name and labels."""
+    families = parse_text(gateway.http.get("/metrics").text)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(gateway: Gateway, name: str, **labels: str) -> float:
+    """One sample of a scrape; 0 while there is none."""
+    return samples(gateway).get((name, tuple(sorted(labels.items()))), 0)
+
+
+# Health.
+
+
+def test_liveness_asks_nobody(start_gateway: StartGateway) -> None:
+    """``/healthz`` is 200 although neither the store nor the broker is there; ``/readyz`` names both and is 503."""
+    gateway = start_gateway(
+        ready=False, REDIS_URL="redis://127.0.0.1:1/0", RABBITMQ_URL="amqp://u:hidden@127.0.0.1:1/"
+    )
+    assert gateway.http.get("/healthz").status_code == 200
+    started = time.monotonic()
+    answer = gateway.http.get("/readyz")
+    assert time.monotonic() - started < 2
+    assert answer.status_code == 503
+    report = answer.json()
+    assert report["status"] == "unavailable"
+    assert report["dependencies"].keys() == {"store", "broker"}
+    for dependency in report["dependencies"].values():
+        assert dependency["state"] == "down"
+        assert dependency["last_error"]
+        assert dependency["latency_ms"] >= 0
+    assert "hidden" not in answer.text + gateway.log_text()
+
+
+def test_readiness_names_each_dependency(gateway: Gateway) -> None:
+    """When both answer, the report says so, with the time it took."""
+    report = gateway.http.get("/readyz").json()
+    assert report["status"] == "ready"
+    assert [dependency["state"] for dependency in report["dependencies"].values()] == ["up", "up"]
+
+
+def test_sends_without_a_store_or_a_broker_are_refused_and_cost_nothing(start_gateway: StartGateway) -> None:
+    """Nothing to connect to: 503 with Retry-After, quickly, and the process stays up."""
+    gateway = start_gateway(
+        ready=False, REDIS_URL="redis://127.0.0.1:1/0", RABBITMQ_URL="amqp://127.0.0.1:1/"
+    )
+    for key in (None, uuid.uuid4().hex):
+        answer = gateway.send(key=key)
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_broker_that_is_down_gives_the_quota_back(start_gateway: StartGateway) -> None:
+    """A refusal of the broker's leaves the quota as it was, with and without a key, and the key free."""
+    gateway = start_gateway(ready=False, RABBITMQ_URL="amqp://127.0.0.1:1/")
+    gateway.wait("/healthz")
+    for key in (None, None, uuid.uuid4().hex, uuid.uuid4().hex, None):
+        answer = gateway.send("refunded", key)
+        assert answer.json()["error_code"] == "SERVICE_UNAVAILABLE"
+        assert answer.headers["ratelimit"].startswith('"daily";r=2;')
+
+
+def test_without_the_store_a_stage_can_be_told_to_allow(
+    start_gateway: StartGateway, tmp_path: Path, own_backend: Backend
+) -> None:
+    """``on_store_error = "allow"`` serves without idempotency and quota, logs it and counts it."""
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        '[stage.idempotency]\non_store_error = "allow"\n[stage.quota]\non_store_error = "allow"\n'
+    )
+    gateway = start_gateway(ready=False, REDIS_URL="redis://127.0.0.1:1/0", GATEWAY_CONFIG=str(config))
+    key = uuid.uuid4().hex
+    deadline = time.monotonic() + 20
+    while (answer := gateway.send(key=key)).status_code != 202 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert answer.status_code == 202
+    again = gateway.send(key=key)
+    # The store forgot, the derivation did not: the delivery side drops the second one.
+    assert again.json()["tracking_id"] == answer.json()["tracking_id"]
+    assert value(gateway, "sms_store_passed_over_total", stage="idempotency", operation="begin") >= 2
+    assert value(gateway, "sms_store_passed_over_total", stage="quota", operation="take") >= 2
+    assert any(line["level"] == "WARNING" and line.get("stage") == "quota" for line in gateway.log_lines())
+
+
+# Metrics.
+
+CONTRACT_METRICS = {
+    "sms_providers_config_total": set(),
+    "sms_provider_active": {"provider"},
+    "sms_provider_operational": {"provider"},
+    "sms_request_rejected_unknown_provider_total": {"client"},
+    "sms_request_rejected_provider_disabled_total": {"client", "provider"},
+    "sms_request_rejected_no_provider_available_total": {"client"},
+    "sms_send_requests_total": set(),
+    "sms_send_request_latency_seconds_count": set(),
+    "sms_send_request_success_total": set(),
+    "sms_send_request_error_total": set(),
+}
+
+
+def test_the_metrics_of_the_contract_are_there_by_name_and_label(start_gateway: StartGateway) -> None:
+    """After one request of each kind every metric has moved by exactly that."""
+    gateway = start_gateway()
+    gateway.send()
+    gateway.send(providers=["nobody"])
+    gateway.send(providers=["off", "down"])
+    gateway.send(None)
+    found = samples(gateway)
+    for name, labels in CONTRACT_METRICS.items():
+        if name == "sms_request_rejected_no_provider_available_total":
+            assert f"# TYPE {name} counter" in gateway.http.get("/metrics").text
+            continue
+        matching = [dict(pairs) for sample, pairs in found if sample == name]
+        assert matching, name
+        assert all(pairs.keys() == labels for pairs in matching), name
+    assert value(gateway, "sms_providers_config_total") == 4
+    assert value(gateway, "sms_provider_active", provider="off") == 0
+    assert value(gateway, "sms_provider_active", provider="down") == 1
+    assert value(gateway, "sms_provider_operational", provider="down") == 0
+    assert value(gateway, "sms_request_rejected_unknown_provider_total", client="acme") == 1
+    assert value(gateway, "sms_request_rejected_provider_disabled_total", client="acme", provider="off") == 1
+    assert value(gateway, "sms_request_rejected_provider_disabled_total", client="acme", provider="down") == 1
+    assert value(gateway, "sms_send_requests_total") == 4
+    assert value(gateway, "sms_send_request_success_total") == 1
+    assert value(gateway, "sms_send_request_error_total") == 3
+    assert value(gateway, "sms_send_request_latency_seconds_count") == 4
+    assert value(gateway, "sms_stage_refusals_total", stage="auth", code="UNAUTHORIZED") == 1
+    assert value(gateway, "sms_stage_refusals_total", stage="provider_gate", code="UNKNOWN_PROVIDER") == 1
+    assert value(gateway, "sms_stage_duration_seconds_count", stage="quota") == 1
+    assert value(gateway, "sms_broker_publishes_total", outcome="confirmed") == 1
+    assert value(gateway, "sms_store_call_duration_seconds_count", operation="take") == 1
+    assert value(gateway, "sms_connection_up", dependency="store") == 1
+    assert value(gateway, "sms_connection_up", dependency="broker") == 1
+    assert value(gateway, "sms_requests_in_flight") == 0
+
+
+def test_a_refusal_for_want_of_providers_is_counted(start_gateway: StartGateway) -> None:
+    """Smart selection without a usable provider counts by client."""
+    gateway = start_gateway(PROVIDERS_CONFIG="{}")
+    assert gateway.send().json()["error_code"] == "NO_PROVIDER_AVAILABLE"
+    assert value(gateway, "sms_request_rejected_no_provider_available_total", client="acme") == 1
+
+
+def test_openmetrics_is_spoken_to_who_asks_for_it(gateway: Gateway) -> None:
+    """The exposition follows ``Accept``, and parses as what it claims to be."""
+    plain = gateway.http.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain; version=")
+    assert list(parse_text(plain.text))
+    answer = gateway.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.text.endswith("# EOF\n")
+    assert list(parse_openmetrics(answer.text))
+
+
+def test_labels_are_configured_names_only(gateway: Gateway) -> None:
+    """Whatever is sent, no label takes it over."""
+    gateway.send(providers=["some-nonsense-name"])
+    gateway.http.post("/some-nonsense-path")
+    text = gateway.http.get("/metrics").text
+    assert "nonsense" not in text
+    assert {match[1] for match in re.finditer(r'client="([^"]*)"', text)} <= CLIENTS.keys()
+
+
+def test_one_scrape_is_the_sum_over_all_workers(start_gateway: StartGateway) -> None:
+    """With two workers, whichever is asked answers for both; a killed worker is replaced and forgotten."""
+    gateway = start_gateway(workers=2)
+    with ThreadPoolExecutor(16) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: gateway.send(), range(200))} == {202}
+    assert {value(gateway, "sms_send_requests_total") for _ in range(5)} == {200}
+    assert value(gateway, "sms_providers_config_total") == 4
+    deadline = time.monotonic() + 20
+    while value(gateway, "sms_connection_up", dependency="broker") != 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert value(gateway, "sms_connection_up", dependency="broker") == 2
+    instances = {line["instance_id"] for line in gateway.log_lines() if line["message"] == "serving"}
+    assert len(instances) == 2
+    victim = int(next(iter(instances)).rsplit("-", 2)[1])
+    os.kill(victim, signal.SIGKILL)
+    while time.monotonic() < deadline + 20:
+        lines = [line for line in gateway.log_lines() if line["message"] == "serving"]
+        if len(lines) == 3 and value(gateway, "sms_connection_up", dependency="broker") == 2:
+            break
+        time.sleep(0.2)
+    assert len(lines) == 3
+    assert value(gateway, "sms_connection_up", dependency="broker") == 2
+    assert value(gateway, "sms_send_requests_total") == 200
+    assert gateway.stop() == 0
+
+
+def test_two_workers_share_keys_and_quotas(start_gateway: StartGateway, own_backend: Backend) -> None:
+    """Fifty at once with one key, and a hundred and fifty against a quota of 99, over two workers: both are exact."""
+    gateway = start_gateway(workers=2)
+    key = uuid.uuid4().hex
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: gateway.send(key=key), range(50)))
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        assert len({answer.json()["tracking_id"] for answer in answers}) == 1
+        statuses = [answer.status_code for answer in pool.map(lambda _: gateway.send("crowd"), range(150))]
+    assert (statuses.count(202), statuses.count(429)) == (99, 51)
+    assert len(own_backend.take_all()) == 100
+
+
+# Logs.
+
+
+def test_every_request_is_one_line_of_json(start_gateway: StartGateway) -> None:
+    """Accepted or refused, a request has one line, with what is known of it and no more."""
+    gateway = start_gateway()
+    answers = [
+        gateway.send(),
+        gateway.send("small", text=""),
+        gateway.send(None),
+        gateway.http.get("/nowhere"),
+    ]
+    lines = gateway.log_lines()
+    for line in lines:
+        assert {"timestamp", "level", "service", "message"} <= line.keys()
+        assert line["service"] == "server-a"
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+    by_id = {answer.headers["x-tracking-id"]: [] for answer in answers}
+    for line in lines:
+        if line.get("tracking_id") in by_id:
+            by_id[line["tracking_id"]].append(line)
+    assert [len(found) for found in by_id.values()] == [1, 1, 1, 1]
+    accepted, invalid, unauthorized, lost = (found[0] for found in by_id.values())
+    assert (accepted["client"], accepted["client_api_key"], accepted["to"]) == (
+        "acme",
+        "acme…",
+        "+98912***4567",
+    )
+    assert accepted["latency_ms"] > 0
+    assert "error_code" not in accepted
+    assert (invalid["stage"], invalid["error_code"], invalid["client"]) == (
+        "validation",
+        "INVALID_PAYLOAD",
+        "small",
+    )
+    assert (unauthorized["stage"], unauthorized["error_code"]) == ("auth", "UNAUTHORIZED")
+    assert lost["error_code"] == "NOT_FOUND"
+    assert any("Uvicorn running" in line["message"] for line in lines)
+
+
+def test_the_log_level_is_honoured(start_gateway: StartGateway) -> None:
+    """At WARNING a send leaves no line."""
+    gateway = start_gateway(LOG_LEVEL="WARNING")
+    gateway.send()
+    assert "send accepted" not in gateway.log_text()
+
+
+def test_nothing_of_ours_tells_a_key_a_text_or_a_number(
+    start_gateway: StartGateway, own_backend: Backend, redis_keys: Callable[[], str]
+) -> None:
+    """After sends, refusals and replays: neither logs, metrics nor Redis hold an API key, a text or a whole number."""
+    gateway = start_gateway(LOG_LEVEL="DEBUG")
+    key = uuid.uuid4().hex
+    for client in CLIENTS:
+        for body in ({}, {"text": ""}, {"providers": ["nobody", "off"]}, {"to": TEXT}, {TEXT: NUMBER}):
+            gateway.send(client, **body)
+        gateway.send(client, key)
+        gateway.send(client, key)
+    gateway.send("nobody")
+    everything = gateway.log_text() + gateway.http.get("/metrics").text
+    if not own_backend.redis_url.startswith(EMBEDDED):
+        everything += redis_keys()
+    for secret in (TEXT, NUMBER, NUMBER[1:], KEY_TAIL, *map(key_of, CLIENTS)):
+        assert secret not in everything
+    for envelope in own_backend.take_all():
+        assert KEY_TAIL not in json.dumps(envelope)
+
+
+# The end.
+
+
+def test_sigterm_answers_what_is_in_flight_and_exits_0(start_gateway: StartGateway) -> None:
+    """A request whose body is still arriving is answered after SIGTERM; readiness turns; the exit code is 0."""
+    gateway = start_gateway()
+    body = json.dumps({"to": NUMBER, "text": TEXT}).encode()
+    head = f"POST /api/v1/sms/send HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with raw_connection(gateway) as connection:
+        connection.sendall(head.encode() + body[:5])
+        while value(gateway, "sms_requests_in_flight") != 1:
+            time.sleep(0.02)
+        ending = threading.Thread(target=gateway.stop)
+        ending.start()
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", gateway.port), timeout=1).close()
+            except ConnectionError:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("new connections are still taken")
+        connection.sendall(body[5:])
+        assert read_answer(connection)[0] == 202
+        ending.join()
+    assert gateway.process is not None
+    assert gateway.process.returncode == 0
+    assert any("stopping" in line["message"] for line in gateway.log_lines())
+
+
+def test_sigterm_does_not_wait_for_a_body_that_does_not_arrive(start_gateway: StartGateway) -> None:
+    """A dripping body is given up early when the process is told to end, with its 408."""
+    gateway = start_gateway()
+    head = f"POST /api/v1/sms/send HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with raw_connection(gateway) as connection:
+        connection.sendall(head.encode())
+        while value(gateway, "sms_requests_in_flight") != 1:
+            time.sleep(0.02)
+        started = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - started < 9
+        assert read_answer(connection)[0] == 408
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_idle_gateway_ends_at_once(start_gateway: StartGateway, workers: int) -> None:
+    """SIGTERM with nothing in flight: exit code 0, no traceback."""
+    gateway = start_gateway(workers=workers)
+    gateway.send()
+    assert gateway.stop() == 0
+    assert "Traceback" not in gateway.log_text()
+
+
+def test_more_than_the_bound_in_flight_is_refused_at_once(start_gateway: StartGateway) -> None:
+    """With MAX_IN_FLIGHT requests waiting for their bodies the next send is refused, and served once one is done."""
+    gateway = start_gateway(MAX_IN_FLIGHT="2")
+    body = json.dumps({"to": NUMBER, "text": TEXT}).encode()
+    head = f"POST /api/v1/sms/send HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with raw_connection(gateway) as first, raw_connection(gateway) as second:
+        for connection in (first, second):
+            connection.sendall(head.encode())
+        while value(gateway, "sms_requests_in_flight") != 2:
+            time.sleep(0.02)
+        refused = gateway.send()
+        assert (refused.status_code, refused.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert refused.headers["retry-after"] == "1"
+        assert gateway.http.get("/healthz").status_code == 200
+        for connection in (first, second):
+            connection.sendall(body)
+            assert read_answer(connection)[0] == 202
+    assert gateway.send().status_code == 202
