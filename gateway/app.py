@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 import schemas
 from gateway import backends, logs, settings, stages
@@ -35,6 +36,14 @@ from pipeline.stage import Probe, probed
 from pipeline.store_policy import REJECT, StorePolicy
 
 SEND_PATH = "/api/v1/sms/send"
+
+
+class ExactRoute(Route):
+    """A route that matches its path to the letter: Starlette's pattern takes one more line feed at the end."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See ``starlette.routing.BaseRoute``."""
+        return super().matches(scope) if scope["path"] == self.path else (Match.NONE, {})
 
 
 def from_environment() -> Starlette:
@@ -83,7 +92,7 @@ def create(configured: Settings) -> Starlette:
         clock=clock,
         claim_policy=StorePolicy("publish", on_claim_error, telemetry),
     )
-    send = Route(
+    send = ExactRoute(
         SEND_PATH,
         Probe(publish, "publish", telemetry),
         methods=["POST"],
@@ -121,9 +130,9 @@ def create(configured: Settings) -> Starlette:
     app = Starlette(
         routes=[
             send,
-            Route("/healthz", health.alive),
-            Route("/readyz", health.ready),
-            Route("/metrics", scrape),
+            ExactRoute("/healthz", health.alive),
+            ExactRoute("/readyz", health.ready),
+            ExactRoute("/metrics", scrape),
         ],
         middleware=[Middleware(Boundary, clock=clock, telemetry=telemetry)],
         exception_handlers={HTTPException: _refuse},

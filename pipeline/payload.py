@@ -33,10 +33,17 @@ class Payload:
 
     def fingerprint(self, scope: Scope) -> bytes:
         """SHA-256 over method, route and canonical body: sorted keys, or the raw bytes where it does not parse."""
-        canonical = self.raw if self.problem else orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)
+        canonical = self.raw if self.problem else _canonical(self)
         return hashlib.sha256(
             b"%s %s\n%s" % (scope["method"].encode(), scope["path"].encode(), canonical)
         ).digest()
+
+
+def _canonical(payload: Payload) -> bytes:
+    try:
+        return orjson.dumps(payload.document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # It reads deeper nesting than it writes; no valid request nests at all.
+        return payload.raw
 
 
 def parse(raw: bytes) -> Payload:

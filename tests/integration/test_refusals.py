@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -92,7 +93,8 @@ def test_an_invalid_payload_is_told_everything_that_is_wrong_with_it(
     gateway: Gateway, body: Any, errors: set[tuple[str, str]]
 ) -> None:
     """Every broken rule is listed with its place, not only the first."""
-    answer = gateway.http.post(SEND, json=body, headers={"API-Key": key_of("acme")})
+    headers = {"API-Key": key_of("acme"), "Content-Type": "application/json"}
+    answer = gateway.http.post(SEND, content=json.dumps(body), headers=headers)
     details = assert_refused(answer, 422, "INVALID_PAYLOAD")
     assert details is not None
     assert {(error["path"], error["rule"]) for error in details["errors"]} == errors

@@ -1,0 +1,511 @@
+"""The store on a real Redis: what it leaves there, and what it does while the server fails it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import redis
+
+from gateway.redis.store import RedisStore
+from pipeline.answer import Answer, accepted
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import Begun, ClaimLost, QuotaExceeded, Replay, StoreUnavailable
+from tests.servers import HOST, RedisServer, free_port
+
+TODAY = datetime.now(UTC).date()
+YESTERDAY = TODAY - timedelta(days=1)
+
+# Far more than any bound that the store promises, far less than for ever: the machine may be busy.
+SOON = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(redis_server: RedisServer) -> Iterator[RedisServer]:  # Skips where Redis is not installed.
+    """A Redis that these tests may stop, empty and misconfigure."""
+    with RedisServer() as own:
+        yield own
+
+
+@pytest.fixture
+def direct(server: RedisServer) -> Iterator[redis.Redis]:
+    """A plain client of the emptied server, to look behind the store."""
+    with redis.Redis.from_url(server.url) as plain:
+        plain.flushall()
+        yield plain
+
+
+@pytest.fixture
+async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
+    """A store with bounds as in use."""
+    async with opened(server.url) as store:
+        yield store
+
+
+@asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[RedisStore]:
+    """A store that is closed again."""
+    store = RedisStore(url, **options)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def recovered(store: RedisStore) -> None:
+    """Wait until the store serves again, all by itself."""
+    await eventually(store.ping)
+
+
+async def eventually(step: Callable[[], Awaitable[Any]]) -> Any:
+    """What ``step`` gives as soon as the store carries it out."""
+    async with asyncio.timeout(SOON):
+        while True:
+            with suppress(StoreUnavailable):
+                return await step()
+            await asyncio.sleep(0.02)
+
+
+def some_client() -> Client:
+    return Client(f"client {secrets.token_hex(8)}")
+
+
+def claim_on(client: Client, key: str = "key") -> Claim:
+    return Claim.on(client, key, b"f" * 32)
+
+
+async def used_by(store: RedisStore, client: Client) -> int:
+    asked = await store.take(Client(client.name, daily_quota=0), TODAY, "ask", None)
+    assert isinstance(asked, QuotaExceeded)
+    return asked.used
+
+
+async def do_everything(store: RedisStore, client: Client) -> None:
+    """Leave a key of every kind behind."""
+    for n in range(3):
+        claim = claim_on(client, f"order-4711-{n}")
+        assert await store.begin(claim) == Begun()
+        assert isinstance(await store.take(client, TODAY, claim.token, claim), Reservation)
+        if n == 1:
+            await store.complete(claim, accepted(claim.tracking_id))
+        if n == 2:
+            await store.suspend(claim)
+    undone = claim_on(client, "undone")
+    await store.begin(undone)
+    await store.arm(undone)
+    await store.release(undone)
+    kept = await store.take(client, YESTERDAY, "kept", None)
+    returned = await store.take(client, TODAY, "returned", None)
+    assert isinstance(kept, Reservation)
+    assert isinstance(returned, Reservation)
+    await store.give_back(returned)
+
+
+async def check_replies_are_in_order(store: RedisStore) -> None:
+    """Send much at once, and see each caller get its own reply."""
+    client = some_client()
+    claims = [claim_on(client, f"{n}") for n in range(100)]
+    for claim in claims:
+        await store.begin(claim)
+        await store.complete(claim, Answer(422, claim.key.encode()))
+    found = await asyncio.gather(*(store.begin(claim_on(client, claim.key)) for claim in claims))
+    assert found == [Replay(Answer(422, claim.key.encode())) for claim in claims]
+
+
+# What it leaves there.
+
+
+async def test_a_completed_202_costs_at_most_300_bytes(store: RedisStore, direct: redis.Redis) -> None:
+    """All in all: its key, its expiry and the tables' share of it too."""
+    client = Client("a client with a name as long as they may be, 64 characters of it")
+    assert len(client.name) == 64
+    for n in range(4096):
+        claim = claim_on(client, f"{n:0255}")
+        if n == 1000:
+            before = direct.info("memory")["used_memory"]
+        await store.begin(claim)
+        await store.arm(claim)
+        await store.complete(claim, accepted(claim.tracking_id))
+    after = direct.info("memory")["used_memory"]
+    sizes = [direct.memory_usage(key, samples=0) for key in direct.scan_iter(count=1000)]
+    assert len(sizes) == 4096
+    assert max(sizes) <= 300
+    assert (after - before) / 3096 <= 300
+
+
+async def test_every_key_expires(store: RedisStore, direct: redis.Redis) -> None:
+    """Nothing that the gateway writes stays for ever; a counter stays for about two days."""
+    await do_everything(store, Client("x"))
+    lives = {key.decode(): direct.ttl(key) for key in direct.scan_iter()}
+    assert len(lives) == 7
+    for key, seconds in lives.items():
+        longest = 86400 if key.startswith("claim:") else 60 if ":r:" in key else 2 * 86400
+        assert longest - SOON <= seconds <= longest, key
+
+
+async def test_keys_are_named_as_documented(server: RedisServer, direct: redis.Redis) -> None:
+    """An operator finds a client's counter by its name and day."""
+    async with opened(server.url, quota_prefix="sms:quota") as store:
+        await store.take(Client("My {odd} 100% client"), TODAY, "t", None)
+    assert set(direct.scan_iter()) == {
+        b"sms:quota:{My%20%7Bodd%7D%20100%25%20client}:" + str(TODAY).encode(),
+        b"sms:quota:{My%20%7Bodd%7D%20100%25%20client}:r:t",
+    }
+
+
+async def test_no_idempotency_key_is_kept(store: RedisStore, direct: redis.Redis) -> None:
+    """A sender may have put anything into it: only a digest stays. And of a request nothing but its fingerprint."""
+    await do_everything(store, Client("x"))
+    for key in direct.scan_iter():
+        assert b"order-4711" not in key
+        if not key.startswith(b"claim:"):
+            assert direct.get(key) in {b"1", b"3", str(YESTERDAY).encode(), b"returned"}
+            continue
+        record = direct.hgetall(key)
+        assert record.pop(b"f") == b"f" * 32
+        assert set(record) <= {b"t", b"l", b"a", b"d"} or record == {b"r": b"v1"}
+
+
+class ClusterNode(RedisServer):
+    """The one node of a Redis Cluster."""
+
+    def _launch(self) -> None:
+        options = {"bind": HOST, "port": self.port, "cluster-port": free_port(), "cluster-enabled": "yes"}
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        self._spawn("server", [self._binary, "--dir", self.directory, "--save", "", *words])
+
+
+async def test_all_keys_of_a_client_lie_in_one_slot(redis_server: RedisServer) -> None:
+    """A Redis Cluster carries out every step, and finds all of a client's keys in one slot."""
+    with ClusterNode() as node, redis.Redis.from_url(node.url) as direct:
+        direct.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        async with opened(node.url) as store:
+            for name in ("x", "{x}", "}{", "a b", "نام"):
+                client = Client(name)
+                await eventually(lambda client=client: store.take(client, TODAY, "first", None))
+                await do_everything(store, client)
+                slots = {direct.execute_command("CLUSTER KEYSLOT", key) for key in direct.scan_iter()}
+                assert len(slots) == 1
+                direct.flushall()
+
+
+async def test_one_connection_carries_everything(
+    server: RedisServer, store: RedisStore, direct: redis.Redis
+) -> None:
+    """512 requests at once wait for no connection and open no further one."""
+    await store.ping()
+    before = direct.info("clients")["connected_clients"]
+    async with opened(server.url, call_seconds=SOON) as patient:
+        client = some_client()
+        found = await asyncio.gather(*(patient.begin(claim_on(client, f"{n}")) for n in range(512)))
+        assert found == [Begun()] * 512
+        assert direct.info("clients")["connected_clients"] == before + 1
+
+
+# What it does while the server fails it.
+
+
+async def test_restart(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Claims, answers and counts outlive a restart; the store connects again, and says and logs what happened."""
+    caplog.set_level(logging.INFO)
+    told: list[bool] = []
+    client = some_client()
+    held, done = claim_on(client, "held"), claim_on(client, "done")
+    async with opened(server.url, on_connection=told.append) as store:
+        for claim in (held, done):
+            await store.begin(claim)
+            await store.take(client, TODAY, claim.token, claim)
+        await store.complete(done, accepted(done.tracking_id))
+        assert told == [True]
+        await asyncio.to_thread(server.restart)
+        assert await eventually(lambda: store.begin(claim_on(client, "done"))) == Replay(
+            accepted(done.tracking_id)
+        )
+        await store.complete(held, accepted(held.tracking_id))
+        assert await used_by(store, client) == 2
+        assert told == [True, False, True]
+    assert told == [True, False, True, False]
+    assert "connected" in caplog.text
+    assert str(server.port) in caplog.text
+
+
+async def test_sigkill(server: RedisServer, store: RedisStore) -> None:
+    """While the server is gone every call fails with the reason; when it is back, everything is as it was."""
+    client = some_client()
+    claim = claim_on(client)
+    await store.begin(claim)
+    await store.take(client, TODAY, claim.token, claim)
+    await asyncio.to_thread(server.kill)
+    try:
+        for _ in range(3):
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable, match=str(server.port)):
+                await store.complete(claim, accepted(claim.tracking_id))
+            assert time.monotonic() - started < SOON
+    finally:
+        await asyncio.to_thread(server.start)
+    await eventually(lambda: store.complete(claim, accepted(claim.tracking_id)))
+    assert await store.begin(claim_on(client)) == Replay(accepted(claim.tracking_id))
+    assert await used_by(store, client) == 1
+
+
+async def test_a_server_that_comes_later(server: RedisServer) -> None:
+    """Starting without a server fails nobody: the store connects when there is one."""
+    server.kill()
+    try:
+        async with opened(server.url) as store:
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+            await asyncio.to_thread(server.start)
+            await recovered(store)
+    finally:
+        server.start()
+
+
+async def test_sigstop(server: RedisServer, store: RedisStore) -> None:
+    """A server that does not answer is waited for 250 ms, by however many; then each caller gets its own reply again."""
+    client = some_client()
+    await store.ping()
+    with server.paused():
+        for _ in range(4):
+            started = time.monotonic()
+            found = await asyncio.gather(
+                *(store.take(client, TODAY, secrets.token_hex(8), None) for _ in range(50)),
+                return_exceptions=True,
+            )
+            assert all(isinstance(one, StoreUnavailable) for one in found)
+            assert time.monotonic() - started < SOON / 3
+    await recovered(store)
+    await check_replies_are_in_order(store)
+
+
+async def test_a_take_that_was_not_waited_for_can_be_undone(server: RedisServer, store: RedisStore) -> None:
+    """Whether the server carries it out before the give back or after it, nothing stays counted."""
+    client = some_client()
+    claim = claim_on(client)
+    await store.begin(claim)
+    with server.paused():
+        with pytest.raises(StoreUnavailable):
+            await store.take(client, TODAY, "late", None)
+        with pytest.raises(StoreUnavailable):
+            await store.take(client, TODAY, claim.token, claim)
+        assert not claim.armed
+    await eventually(lambda: store.give_back(Reservation(client.name, TODAY, None, 1, "late")))
+    await eventually(lambda: store.release(claim))
+    assert await used_by(store, client) == 0
+    assert await store.begin(claim_on(client)) == Begun()
+
+
+async def test_cancelled_calls_leave_their_replies_to_nobody(store: RedisStore) -> None:
+    """Whenever a request is given up, the replies to all others stay their own."""
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    client = some_client()
+    keys = [f"{n}" for n in range(30)]
+    for key in keys:
+        claim = claim_on(client, key)
+        await store.begin(claim)
+        await store.complete(claim, Answer(422, key.encode()))
+    for _ in range(100):
+        calls = {asyncio.create_task(store.begin(claim_on(client, key))): key for key in keys}
+        for call in chance.sample(list(calls), 10):
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+            call.cancel()
+        await asyncio.wait(calls)
+        for call, key in calls.items():
+            if not call.cancelled():
+                assert call.result() == Replay(Answer(422, key.encode())), seed
+
+
+async def test_flushall(store: RedisStore, direct: redis.Redis) -> None:
+    """When the server forgets everything in mid-flight, late steps find nothing and no count falls below nothing."""
+    client = some_client()
+    claim = claim_on(client)
+    await store.begin(claim)
+    charged = await store.take(client, TODAY, claim.token, claim)
+    loose = await store.take(client, TODAY, "loose", None)
+    assert isinstance(charged, Reservation)
+    assert isinstance(loose, Reservation)
+    direct.flushall()
+    with pytest.raises(ClaimLost):
+        await store.complete(claim, accepted(claim.tracking_id))
+    for reservation in (charged, loose):
+        await store.give_back(reservation)
+    assert await used_by(store, client) == 0
+    assert await store.begin(claim_on(client)) == Begun()
+
+
+async def test_script_flush(store: RedisStore, direct: redis.Redis) -> None:
+    """A server that has forgotten the scripts is sent them again, unnoticed."""
+    for _ in range(2):
+        await do_everything(store, some_client())
+        direct.script_flush()
+
+
+async def test_connection_closed_by_the_server(store: RedisStore, direct: redis.Redis) -> None:
+    """A connection that the server or something in between closes is replaced."""
+    for _ in range(3):
+        await recovered(store)
+        direct.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.sleep(0.01)
+    await recovered(store)
+    await check_replies_are_in_order(store)
+
+
+async def test_out_of_memory(store: RedisStore, direct: redis.Redis) -> None:
+    """A full server begins and takes nothing, and changes nothing in trying; what is under way can still be settled."""
+    client = some_client()
+    claims = [claim_on(client, f"{n}") for n in range(4)]
+    for claim in claims:
+        await store.begin(claim)
+        await store.take(client, TODAY, claim.token, claim)
+    loose = await store.take(client, TODAY, "loose", None)
+    assert isinstance(loose, Reservation)
+    direct.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            await store.begin(claim_on(client, "new"))
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            await store.take(client, TODAY, "new", None)
+        await store.complete(claims[0], accepted(claims[0].tracking_id))
+        await store.release(claims[1])
+        await store.suspend(claims[2])
+        await store.give_back(Reservation(client.name, TODAY, None, 1, claims[3].token, claims[3]))
+    finally:
+        direct.config_set("maxmemory", 0)
+    assert await used_by(store, client) == 3
+    assert await store.begin(claim_on(client, "0")) == Replay(accepted(claims[0].tracking_id))
+    assert await store.begin(claim_on(client, "1")) == Begun()
+    assert await store.begin(claim_on(client, "2")) == Begun(armed=True)
+    assert await store.begin(claim_on(client, "new")) == Begun()
+
+
+async def test_read_only_replica(store: RedisStore, direct: redis.Redis) -> None:
+    """A server that was made a replica takes nothing; one that is primary again serves again."""
+    client = some_client()
+    await store.ping()
+    direct.replicaof(HOST, free_port())
+    try:
+        with pytest.raises(StoreUnavailable, match="replica"):
+            await store.begin(claim_on(client))
+    finally:
+        direct.replicaof("NO", "ONE")
+    assert await eventually(lambda: store.begin(claim_on(client))) == Begun()
+
+
+async def test_busy(server: RedisServer, store: RedisStore, direct: redis.Redis) -> None:
+    """A server that is busy with somebody's endless script fails calls, and serves again when it is rid of it."""
+    direct.config_set("busy-reply-threshold", 20)
+    await store.ping()
+
+    def occupy() -> None:
+        with redis.Redis.from_url(server.url) as other, suppress(redis.ResponseError):
+            other.eval("while true do end", 0)
+
+    thread = threading.Thread(target=occupy)
+    thread.start()
+    try:
+        async with asyncio.timeout(SOON):
+            while True:
+                try:
+                    await store.ping()
+                except StoreUnavailable as error:
+                    reason = str(error)
+                    if "BUSY" in reason:
+                        break
+    finally:
+        while thread.is_alive():
+            with suppress(redis.ResponseError):
+                direct.script_kill()
+            thread.join(0.05)
+    await recovered(store)
+
+
+async def test_wrong_password(
+    server: RedisServer, direct: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason says what is wrong and never the password; the right one, percent-encoded, is let in."""
+    password = "s:/@?#%+ é"
+    direct.config_set("requirepass", password)
+    try:
+        for given in ("mistaken-password", ""):
+            url = f"redis://:{given}@{HOST}:{server.port}/0" if given else server.url
+            async with opened(url) as store:
+                with pytest.raises(StoreUnavailable, match=r"(?i)invalid|auth") as raised:
+                    await store.ping()
+                assert "mistaken" not in str(raised.value) + repr(vars(raised.value)) + caplog.text
+        async with opened(f"redis://:{quote(password, safe='')}@{HOST}:{server.port}/0") as store:
+            await store.ping()
+    finally:
+        direct.config_set("requirepass", "")
+
+
+async def test_a_server_that_quotes_the_password(caplog: pytest.LogCaptureFixture) -> None:
+    """Redis quotes the arguments of a command that it does not know; AUTH may be one."""
+
+    async def complain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(complain, HOST, 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with opened(f"redis://:hunter2@{HOST}:{port}") as store:
+            with pytest.raises(StoreUnavailable, match="unknown command") as raised:
+                await store.ping()
+        assert "hunter2" not in str(raised.value) + caplog.text
+
+
+async def test_a_server_that_says_nothing() -> None:
+    """What accepts connections and never answers is no server: calls are bounded all the same."""
+    with socket.create_server((HOST, 0)) as silent:
+        async with opened(f"redis://{HOST}:{silent.getsockname()[1]}") as store:
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="no answer"):
+                    await store.ping()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@[::1",
+        "redis://:hun/ter2@host:6379",
+        "redis://:hunter2@host:port",
+        "redis://host?passwort=hunter2",
+        "http://:hunter2@host",
+        "hunter2",
+    ],
+)
+def test_a_url_that_cannot_be_read(url: str) -> None:
+    """It is refused before anything is opened, with what to write instead and nothing of what was written."""
+    with pytest.raises(ValueError, match="redis://") as raised:
+        RedisStore(url)
+    assert "hun" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+async def test_after_close(server: RedisServer, direct: redis.Redis) -> None:
+    """Closing leaves no connection behind, and calls afterwards fail at once; closing again is harmless."""
+    before = direct.info("clients")["connected_clients"]
+    async with opened(server.url) as store:
+        await store.ping()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.ping()
+    await store.close()
+    async with asyncio.timeout(SOON):
+        while direct.info("clients")["connected_clients"] > before:
+            await asyncio.sleep(0.02)
