@@ -1,0 +1,105 @@
+# Everything that one does with the project: `make` alone lists it. Kept to what the make of macOS (3.81) understands.
+
+# To use another Python than the first that fits: make PYTHON=/path/to/python3 ...
+PYTHON =
+VENV = .venv
+BIN = $(VENV)/bin
+DEMO_KEY = demo-key-for-local-use-only
+
+.PHONY: help run test lint fmt build up down logs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.0.1:8000; needs no other server
+	@mkdir -p var; \
+	demo_clients='{"$(DEMO_KEY)": {"name": "demo", "daily_quota": 1000}}'; \
+	demo_providers='{"alpha": {"aliases": ["a", "alpha-sms"]}, "beta": {"aliases": ["b"]}}'; \
+	export REDIS_URL="$${REDIS_URL-embedded:var/gateway.db}"; \
+	export RABBITMQ_URL="$${RABBITMQ_URL-embedded:var/gateway.db}"; \
+	export SERVER_A_HOST="$${SERVER_A_HOST-127.0.0.1}"; \
+	export SERVER_A_PORT="$${SERVER_A_PORT-8000}"; \
+	if [ -z "$$GATEWAY_CONFIG" ]; then \
+	    export CLIENT_CONFIG="$${CLIENT_CONFIG-$$demo_clients}"; \
+	    export PROVIDERS_CONFIG="$${PROVIDERS_CONFIG-$$demo_providers}"; \
+	fi; \
+	echo "Serving on http://$$SERVER_A_HOST:$$SERVER_A_PORT until Ctrl-C. In another terminal, try:"; \
+	echo; \
+	echo "  curl -i http://$$SERVER_A_HOST:$$SERVER_A_PORT/api/v1/sms/send \\"; \
+	echo "    -H 'API-Key: $(DEMO_KEY)' -H 'Content-Type: application/json' \\"; \
+	echo "    -d '{\"to\": \"+14155552671\", \"text\": \"Hello\"}'"; \
+	case "$$RABBITMQ_URL" in embedded:*) \
+	    echo "  RABBITMQ_URL=$$RABBITMQ_URL $(BIN)/sms-gateway messages";; \
+	esac; \
+	echo; \
+	if [ -e .env ]; then \
+	    echo "There is an .env here: the demo's addresses, clients and providers win over it; the rest of it holds."; \
+	    echo "To serve what it says: $(BIN)/sms-gateway serve"; \
+	    echo; \
+	fi; \
+	exec $(BIN)/sms-gateway serve
+
+test: $(VENV)/installed-test ## Run every test, installing Redis and RabbitMQ where they are missing; ARGS="-k quota" for some
+	sh tests/install-servers.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-lint ## Check style, types, the Dockerfile and compose.yml
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yml
+
+fmt: $(VENV)/installed-lint ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: ## Build the Docker image
+	docker build --tag sms-gateway .
+
+up: ## Start gateway, Redis and RabbitMQ in Docker, and wait until they are healthy; needs .env
+	docker compose up --build --detach --wait
+
+down: ## Stop them; their data stays
+	docker compose down
+
+logs: ## Follow their logs
+	docker compose logs --follow
+
+clean: ## Remove what the tools have made; var/, the data of `make run`, stays
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .tox
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+$(VENV)/installed: setup.cfg pyproject.toml $(BIN)/python
+	$(install) .
+	@touch $@
+
+$(VENV)/installed-test: setup.cfg pyproject.toml $(BIN)/python
+	$(install) '.[test]'
+	@touch $@
+
+$(VENV)/installed-lint: setup.cfg pyproject.toml $(BIN)/python
+	$(install) '.[test,lint]'
+	@touch $@
+
+# A Python counts only when it runs: a name on the PATH may be a mere pointer to a version that is not there.
+$(BIN)/python:
+	@without_venv=; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    "$$python" -c 'import ensurepip, venv' 2>/dev/null || { without_venv="$$python"; continue; }; \
+	    echo "Setting up $(VENV) with $$("$$python" --version) ($$python)"; \
+	    "$$python" -m venv --clear $(VENV) && exit 0; \
+	    rm -rf $(VENV); exit 1; \
+	done; \
+	if [ -n "$$without_venv" ]; then \
+	    echo "$$without_venv cannot make virtual environments. Install what it lacks:"; \
+	    echo "    Debian, Ubuntu:  sudo apt-get install python3-venv"; \
+	else \
+	    echo "No Python 3.11 or later was found. Install one, or name it by make PYTHON=/path/to/python3:"; \
+	    echo "    Debian, Ubuntu:  sudo apt-get install python3 python3-venv"; \
+	    echo "    macOS:           brew install python@3.13"; \
+	fi >&2; \
+	exit 1
