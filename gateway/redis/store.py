@@ -39,7 +39,7 @@ class RedisStore:
     Every step is one script and one round trip, and no step is sent twice. Each takes at most ``call_seconds`` and
     raises ``StoreUnavailable`` when no reply came in that time, whatever the reason; the reason holds no secret.
     Claims are held for ``lease_seconds`` by the server's clock; answers are kept for ``idempotency_ttl_seconds``,
-    and so are claims that nobody has settled. ``on_connection`` is told when the connection is up, and when it is
+    and so are claims that nobody settles. ``on_connection`` is told when the connection is up, and when it is
     lost again.
 
     Raises ``ValueError`` for a URL that cannot be read and for a ``quota_prefix`` with a brace.
@@ -52,16 +52,14 @@ class RedisStore:
         url: str,
         *,
         quota_prefix: str = "quota",
-        idempotency_ttl_seconds: float = 86400,
+        idempotency_ttl_seconds: int = 86400,
         lease_seconds: float = 15.0,
         call_seconds: float = 0.25,
         on_connection: ConnectionWatcher = lambda _: None,
     ) -> None:
         self._keys = Keys(quota_prefix)
-        self._lease_ms = int(lease_seconds * 1000)
-        self._answer_ms = int(idempotency_ttl_seconds * 1000)
-        # A short life of answers must not end a claim that is being worked on.
-        self._pending_ms = max(self._answer_ms, self._lease_ms)
+        self._lease_ms = round(lease_seconds * 1000)
+        self._keep_ms = idempotency_ttl_seconds * 1000
         self._call_seconds = call_seconds
         self._link = Link(Address(url), silence_seconds=2 * call_seconds, on_connection=on_connection)
 
@@ -82,7 +80,7 @@ class RedisStore:
         reply = await self._call(
             scripts.BEGIN,
             (self._record(claim),),
-            (claim.fingerprint, claim.token, self._lease_ms, self._pending_ms),
+            (claim.fingerprint, claim.token, self._lease_ms, self._keep_ms),
         )
         match reply:
             case [b"begun", armed]:
@@ -102,7 +100,7 @@ class RedisStore:
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """See ``Claims``."""
-        arguments = (claim.token, answer.pack(claim.tracking_id), self._answer_ms)
+        arguments = (claim.token, answer.pack(claim.tracking_id), self._keep_ms)
         if not await self._call(scripts.COMPLETE, (self._record(claim),), arguments):
             raise ClaimLost
 
