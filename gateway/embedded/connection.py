@@ -1,0 +1,139 @@
+"""How the file is opened, for writing and for reading."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from gateway.embedded import schema
+from gateway.embedded.failures import FileGone, NotOurs, is_busy
+
+T = TypeVar("T")
+
+_OPEN_SECONDS = 5.0
+_READ_SECONDS = 1.0
+# It brought RETURNING.
+_OLDEST_SQLITE = (3, 35)
+_JOURNAL_BYTES = 64 << 20
+
+FileIdentity = tuple[int, int]
+
+
+def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
+    """A connection in autocommit mode with today's tables, and the file that it is on.
+
+    Creates the directory and the file (readable by its owner only) where they are missing. Several processes may do so
+    at once. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise NotOurs(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        # Exclusive: to open and close an existing file would drop the locks that this process has on it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    identity = identify(path)
+    connection = sqlite3.connect(path, timeout=_OPEN_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        cursor = connection.cursor()
+        schema.is_current(cursor)
+        _enter_wal_mode(cursor)
+        cursor.execute("PRAGMA synchronous = FULL")
+        # On macOS a plain fsync leaves the data in the drive's cache; elsewhere this does nothing.
+        cursor.execute("PRAGMA fullfsync = ON")
+        cursor.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+        schema.upgrade(cursor)
+        # From here on the writer waits for the lock itself, so that what waits with it can still be withdrawn.
+        cursor.execute("PRAGMA busy_timeout = 0")
+        if identify(path) != identity:
+            raise FileGone("the file was replaced while it was being opened")
+    except BaseException:
+        connection.close()
+        raise
+    return connection, identity
+
+
+def _enter_wal_mode(cursor: sqlite3.Cursor) -> None:
+    deadline = time.monotonic() + _OPEN_SECONDS
+    mode = None
+    while mode is None:
+        try:
+            (mode,) = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            # Processes that open a new file together may find it locked, and SQLite does not wait at this step.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    if mode != "wal":
+        raise NotOurs(f"its file system cannot share memory (journal mode {mode}): put it on a local disk")
+
+
+def identify(path: Path) -> FileIdentity:
+    """Which file the path leads to now. Raises ``FileGone`` when to none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise FileGone("the file was removed") from None
+    return found.st_dev, found.st_ino
+
+
+class Reader:
+    """Reads what is committed, without waiting for a writer or keeping one waiting. Safe between threads.
+
+    Opens the file at the first read, and again when it was replaced; never creates it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: FileIdentity | None = None
+
+    def read(self, operation: Callable[[sqlite3.Cursor], T]) -> T:
+        """What ``operation`` makes of the file. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``."""
+        with self._lock:
+            try:
+                return operation(self._open().cursor())
+            except (sqlite3.Error, OSError):
+                self._close()
+                raise
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        with self._lock:
+            self._close()
+
+    def _open(self) -> sqlite3.Connection:
+        identity = identify(self.path)
+        if self._connection is not None:
+            if identity == self._identity:
+                return self._connection
+            self._close()
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=_READ_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA query_only = ON")
+            if not schema.is_current(cursor):
+                raise NotOurs("no gateway of this release has opened the file yet: start one first")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._identity = connection, identity
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
