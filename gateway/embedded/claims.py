@@ -1,0 +1,122 @@
+"""The steps of a claim, each part of one transaction. A step with a token that is not the record's changes nothing."""
+
+# ruff: noqa: S608 - what stands in braces is a constant of this module
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import date
+
+from gateway.embedded import quotas
+from gateway.embedded.schema import now_ms
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded
+
+_HELD = "client = ? AND key = ? AND token = ? AND expires_at > ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The key has its answer already, packed."""
+
+    packed: bytes
+
+
+def begin(
+    cursor: sqlite3.Cursor, claim: Claim, ttl_ms: int, lease_ms: int
+) -> Begun | Answered | InProgress | OtherPayload:
+    """Take the claim if it is free, or if its lease is over."""
+    now = now_ms()
+    record = (claim.client, claim.key, claim.fingerprint, claim.token, now + lease_ms, now + ttl_ms)
+    insert = (
+        "INTO claims (client, key, fingerprint, token, leased_until, armed, expires_at)"
+        " VALUES (?, ?, ?, ?, ?, 0, ?)"
+    )
+    if cursor.execute(f"INSERT {insert} ON CONFLICT DO NOTHING", record).rowcount == 1:
+        return Begun()
+    fingerprint, token, leased_until, armed, packed, expires_at = cursor.execute(
+        "SELECT fingerprint, token, leased_until, armed, answer, expires_at FROM claims WHERE client = ? AND key = ?",
+        (claim.client, claim.key),
+    ).fetchone()
+    if expires_at <= now:
+        cursor.execute(f"INSERT OR REPLACE {insert}", record)
+        return Begun()
+    if fingerprint != claim.fingerprint:
+        return OtherPayload()
+    if packed is not None:
+        return Answered(packed)
+    # With the caller's own token the step was tried twice, and nobody waits for himself.
+    if leased_until > now and token != claim.token:
+        return InProgress(leased_until - now)
+    cursor.execute(
+        "UPDATE claims SET token = ?, leased_until = ?, expires_at = ? WHERE client = ? AND key = ?",
+        (claim.token, now + lease_ms, now + ttl_ms, claim.client, claim.key),
+    )
+    return Begun(armed=bool(armed))
+
+
+def arm(cursor: sqlite3.Cursor, claim: Claim) -> bool:
+    """Note that the message may be published from now on; False when the claim is lost."""
+    return cursor.execute(f"UPDATE claims SET armed = 1 WHERE {_HELD}", _held(claim)).rowcount == 1
+
+
+def take(
+    cursor: sqlite3.Cursor, claim: Claim, client: Client, day: date, token: str
+) -> Reservation | QuotaExceeded | None:
+    """Charge the claim unless it is charged already, and arm it; None when it is lost."""
+    found = cursor.execute(f"SELECT armed, charged_on FROM claims WHERE {_HELD}", _held(claim)).fetchone()
+    if found is None:
+        return None
+    armed, charged_on = found
+    if charged_on is not None:
+        cursor.execute(f"UPDATE claims SET armed = 1 WHERE {_HELD}", _held(claim))
+        charged_day = date.fromisoformat(charged_on)
+        used = quotas.used(cursor, client.name, charged_day)
+        return Reservation(client.name, charged_day, client.daily_quota, used, token, claim)
+    # Armed and not charged: an earlier request published without the quota. Its message may be on the queue, so it is
+    # counted whatever the limit.
+    counted = quotas.count(cursor, client.name, day, None if armed else client.daily_quota)
+    if isinstance(counted, QuotaExceeded):
+        return counted
+    cursor.execute(
+        f"UPDATE claims SET armed = 1, charged_on = ? WHERE {_HELD}", (day.isoformat(), *_held(claim))
+    )
+    return Reservation(client.name, day, client.daily_quota, counted, token, claim)
+
+
+def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int) -> bool:
+    """Keep the answer and drop the rest; False when the claim is lost."""
+    return (
+        cursor.execute(
+            "UPDATE claims SET answer = ?, token = NULL, leased_until = 0, armed = 0, charged_on = NULL, expires_at = ?"
+            f" WHERE {_HELD}",
+            (packed, now_ms() + ttl_ms, *_held(claim)),
+        ).rowcount
+        == 1
+    )
+
+
+def release(cursor: sqlite3.Cursor, claim: Claim) -> None:
+    """Forget the claim, and give back what was taken under it."""
+    give_back(cursor, claim)
+    cursor.execute(f"DELETE FROM claims WHERE {_HELD}", _held(claim))
+
+
+def suspend(cursor: sqlite3.Cursor, claim: Claim) -> None:
+    """End the lease; what is charged and armed stays so."""
+    cursor.execute(f"UPDATE claims SET leased_until = 0 WHERE {_HELD}", _held(claim))
+
+
+def give_back(cursor: sqlite3.Cursor, claim: Claim) -> bool:
+    """Give back what is charged under the claim, to the day it was taken from, and disarm it; False: nothing was."""
+    found = cursor.execute(f"SELECT charged_on FROM claims WHERE {_HELD}", _held(claim)).fetchone()
+    if found is None or found[0] is None:
+        return False
+    quotas.uncount(cursor, claim.client, date.fromisoformat(found[0]))
+    cursor.execute(f"UPDATE claims SET armed = 0, charged_on = NULL WHERE {_HELD}", _held(claim))
+    return True
+
+
+def _held(claim: Claim) -> tuple[str, str, str, int]:
+    return claim.client, claim.key, claim.token, now_ms()

@@ -1,0 +1,145 @@
+"""Claims and quotas in the file, behind the ports ``Claims`` and ``Quotas``."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import date
+from functools import partial
+from typing import TypeVar
+
+from gateway.dependency import ConnectionWatcher
+from gateway.embedded import claims, quotas
+from gateway.embedded.database import Database
+from gateway.embedded.failures import DatabaseError, MaybeDone, NotDone
+from gateway.embedded.jobs import Operation
+from pipeline.answer import Answer
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import (
+    Begun,
+    ClaimLost,
+    InProgress,
+    OtherPayload,
+    QuotaExceeded,
+    Replay,
+    StoreUnavailable,
+)
+
+T = TypeVar("T")
+
+
+class EmbeddedStore:
+    """The store on ``database``; several objects, in several processes, may share its file.
+
+    Every step is one transaction, with this machine's clock read inside it, and takes at most ``call_seconds``. Steps
+    that settle something (complete, release, suspend, give back) are still done, late, when they could not be done in
+    time: their token makes that safe. ``on_connection`` is told when the file becomes usable and when it ceases to be.
+    """
+
+    name = "store"
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        idempotency_ttl_seconds: int = 86400,
+        lease_seconds: float = 15.0,
+        call_seconds: float = 0.25,
+        on_connection: ConnectionWatcher | None = None,
+    ) -> None:
+        self.database = database
+        self._ttl_ms = idempotency_ttl_seconds * 1000
+        self._lease_ms = round(lease_seconds * 1000)
+        self._call_seconds = call_seconds
+        if on_connection is not None:
+            database.watch(on_connection)
+
+    async def start(self) -> None:
+        """Open the file, now or as soon as it can be."""
+        await self.database.start()
+
+    async def close(self) -> None:
+        """Finish what was accepted."""
+        await self.database.close()
+
+    async def ping(self) -> None:
+        """Return when the file has just been written to; raises ``DatabaseError`` with the reason otherwise."""
+        await self.database.ping()
+
+    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+        """See ``Claims.begin``."""
+        step = partial(claims.begin, claim=claim, ttl_ms=self._ttl_ms, lease_ms=self._lease_ms)
+        found = await self._do(step, undo=partial(claims.suspend, claim=claim))
+        if isinstance(found, claims.Answered):
+            return Replay(Answer.unpack(found.packed, claim.tracking_id))
+        return found
+
+    async def arm(self, claim: Claim) -> None:
+        """See ``Claims.arm``."""
+        _hold(await self._do(partial(claims.arm, claim=claim)))
+        claim.armed = True
+
+    async def complete(self, claim: Claim, answer: Answer) -> None:
+        """See ``Claims.complete``."""
+        packed = answer.pack(claim.tracking_id)
+        _hold(await self._settle(partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms)))
+
+    async def release(self, claim: Claim) -> None:
+        """See ``Claims.release``."""
+        await self._settle(partial(claims.release, claim=claim))
+
+    async def suspend(self, claim: Claim) -> None:
+        """See ``Claims.suspend``."""
+        await self._settle(partial(claims.suspend, claim=claim))
+
+    async def take(
+        self, client: Client, day: date, token: str, claim: Claim | None
+    ) -> Reservation | QuotaExceeded:
+        """See ``Quotas.take``."""
+        if claim is None:
+            step = partial(quotas.take, client=client, day=day, token=token)
+            return await self._do(
+                step, undo=partial(quotas.give_back, client=client.name, day=day, token=token)
+            )
+        taken = await self._do(partial(claims.take, claim=claim, client=client, day=day, token=token))
+        if taken is None:
+            raise ClaimLost
+        if isinstance(taken, Reservation):
+            claim.armed = True
+        return taken
+
+    async def give_back(self, reservation: Reservation) -> None:
+        """See ``Quotas.give_back``."""
+        claim = reservation.claim
+        if claim is None:
+            step: Operation[object] = partial(
+                quotas.give_back, client=reservation.client, day=reservation.day, token=reservation.token
+            )
+            await self._settle(step)
+        elif await self._settle(partial(claims.give_back, claim=claim)):
+            claim.armed = False
+
+    async def _do(self, step: Operation[T], undo: Operation[object] | None = None) -> T:
+        """``undo`` follows a step that may be carried out though its caller has given up."""
+        try:
+            return await self.database.run(step, self._call_seconds)
+        except (MaybeDone, asyncio.CancelledError) as error:
+            if undo is not None:
+                with suppress(NotDone):
+                    self.database.submit(undo)
+            if isinstance(error, MaybeDone):
+                raise StoreUnavailable(str(error)) from error
+            raise
+        except NotDone as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def _settle(self, step: Operation[T]) -> T:
+        try:
+            return await self.database.run(step, self._call_seconds, withdraw=False)
+        except DatabaseError as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+def _hold(held: bool) -> None:
+    if not held:
+        raise ClaimLost
