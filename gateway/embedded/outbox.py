@@ -1,0 +1,122 @@
+"""The outbox in the file, behind the port ``Outbox``: accepted messages wait here until they are moved on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NamedTuple
+
+from gateway.dependency import ConnectionWatcher
+from gateway.embedded.database import Database
+from gateway.embedded.failures import MaybeDone, NotDone
+from pipeline.envelope import Envelope
+from pipeline.ports import BrokerRefused, BrokerUnknown
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Waiting(NamedTuple):
+    """A stored message. Positions grow in the order of storing and are never used again; times are in UTC."""
+
+    position: int
+    tracking_id: str
+    body: bytes
+    created_at: datetime
+    expires_at: datetime
+
+
+class EmbeddedOutbox:
+    """The outbox on ``database``; ``publish`` returns when the message is on the disk.
+
+    Until then it takes at most ``confirm_seconds``. ``on_connection`` is told when the file becomes usable and when it
+    ceases to be.
+    """
+
+    name = "broker"
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        confirm_seconds: float = 5.0,
+        on_connection: ConnectionWatcher | None = None,
+    ) -> None:
+        self.database = database
+        self._confirm_seconds = confirm_seconds
+        if on_connection is not None:
+            database.watch(on_connection)
+
+    async def start(self) -> None:
+        """Open the file, now or as soon as it can be."""
+        await self.database.start()
+
+    async def close(self) -> None:
+        """Finish what was accepted."""
+        await self.database.close()
+
+    async def ping(self) -> None:
+        """Return when the file has just been written to; raises ``DatabaseError`` with the reason otherwise."""
+        await self.database.ping()
+
+    async def publish(self, envelope: Envelope) -> None:
+        """See ``Outbox.publish``. A tracking_id that still waits is not stored again."""
+        row = (
+            envelope.tracking_id,
+            envelope.to_json(),
+            (envelope.created_at - _EPOCH) // _MILLISECOND,
+            (envelope.expires_at - _EPOCH) // _MILLISECOND,
+        )
+        try:
+            await self.database.run(partial(_insert, row=row), self._confirm_seconds)
+        except NotDone as error:
+            raise BrokerRefused(str(error)) from error
+        except MaybeDone as error:
+            raise BrokerUnknown(str(error)) from error
+
+    async def waiting(self, after: int = 0, limit: int = 100) -> list[Waiting]:
+        """The first ``limit`` messages behind the position ``after``, in order. Raises ``NotDone``."""
+        return await self.database.read(partial(select_waiting, after=after, limit=limit))
+
+    async def count(self) -> int:
+        """How many messages wait. Raises ``NotDone``."""
+        return await self.database.read(count_waiting)
+
+    async def remove(self, positions: Sequence[int]) -> None:
+        """Forget messages that have been moved on. Raises ``DatabaseError``."""
+        await self.database.run(partial(_delete, positions=positions), self._confirm_seconds)
+
+
+def _insert(cursor: sqlite3.Cursor, row: tuple[str, bytes, int, int]) -> None:
+    cursor.execute(
+        "INSERT INTO messages (tracking_id, body, created_at, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        row,
+    )
+
+
+def _delete(cursor: sqlite3.Cursor, positions: Sequence[int]) -> None:
+    cursor.executemany("DELETE FROM messages WHERE position = ?", [(position,) for position in positions])
+
+
+def select_waiting(cursor: sqlite3.Cursor, after: int, limit: int) -> list[Waiting]:
+    """Stored messages behind a position, in order."""
+    return [
+        Waiting(position, tracking_id, body, _time(created_at), _time(expires_at))
+        for position, tracking_id, body, created_at, expires_at in cursor.execute(
+            "SELECT position, tracking_id, body, created_at, expires_at FROM messages"
+            " WHERE position > ? ORDER BY position LIMIT ?",
+            (after, limit),
+        )
+    ]
+
+
+def count_waiting(cursor: sqlite3.Cursor) -> int:
+    """How many messages are stored."""
+    (found,) = cursor.execute("SELECT count(*) FROM messages").fetchone()
+    return int(found)
+
+
+def _time(milliseconds: int) -> datetime:
+    return _EPOCH + milliseconds * _MILLISECOND
