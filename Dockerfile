@@ -16,7 +16,7 @@ RUN pip wheel --no-deps --wheel-dir /wheels . \
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="sms-gateway" \
       org.opencontainers.image.description="An SMS API gateway that stores each message durably on a queue"
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin gateway \
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin gateway \
     && install --directory --owner gateway /var/lib/sms-gateway
 COPY --from=build /opt/sms-gateway /opt/sms-gateway
 ENV PATH=/opt/sms-gateway/bin:$PATH \
