@@ -98,10 +98,6 @@ class Database:
         finally:
             timer.cancel()
 
-    def submit(self, operation: Operation[object]) -> None:
-        """Have ``operation`` carried out as soon as it can be; nobody learns of the result. Raises ``NotDone``."""
-        self._jobs.put(Job(operation))
-
     async def read(self, operation: Operation[T]) -> T:
         """What ``operation`` makes of what is committed; waits for no writer. Raises ``NotDone``."""
         try:

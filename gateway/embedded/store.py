@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from datetime import date
 from functools import partial
 from typing import TypeVar
@@ -11,7 +9,7 @@ from typing import TypeVar
 from gateway.dependency import ConnectionWatcher
 from gateway.embedded import claims, quotas
 from gateway.embedded.database import Database
-from gateway.embedded.failures import DatabaseError, MaybeDone, NotDone
+from gateway.embedded.failures import DatabaseError
 from gateway.embedded.jobs import Operation
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
@@ -31,9 +29,9 @@ T = TypeVar("T")
 class EmbeddedStore:
     """The store on ``database``; several objects, in several processes, may share its file.
 
-    Every step is one transaction, with this machine's clock read inside it, and takes at most ``call_seconds``. Steps
-    that settle something (complete, release, suspend, give back) are still done, late, when they could not be done in
-    time: their token makes that safe. ``on_connection`` is told when the file becomes usable and when it ceases to be.
+    Every step is one transaction, with this machine's clock read inside it, and takes at most ``call_seconds``.
+    Claims are held for ``lease_seconds``; answers are kept for ``idempotency_ttl_seconds``, and so are claims that
+    nobody settles. ``on_connection`` is told when the file becomes usable and when it ceases to be.
     """
 
     name = "store"
@@ -69,7 +67,7 @@ class EmbeddedStore:
     async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
         """See ``Claims.begin``."""
         step = partial(claims.begin, claim=claim, ttl_ms=self._ttl_ms, lease_ms=self._lease_ms)
-        found = await self._do(step, undo=partial(claims.suspend, claim=claim))
+        found = await self._do(step)
         if isinstance(found, claims.Answered):
             return Replay(Answer.unpack(found.packed, claim.tracking_id))
         return found
@@ -82,25 +80,24 @@ class EmbeddedStore:
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """See ``Claims.complete``."""
         packed = answer.pack(claim.tracking_id)
-        _hold(await self._settle(partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms)))
+        step = partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms)
+        # The answer stands whether or not this is in time: done late, it still spares a retry the wait for the lease.
+        _hold(await self._do(step, withdraw=False))
 
     async def release(self, claim: Claim) -> None:
         """See ``Claims.release``."""
-        await self._settle(partial(claims.release, claim=claim))
+        await self._do(partial(claims.release, claim=claim))
 
     async def suspend(self, claim: Claim) -> None:
         """See ``Claims.suspend``."""
-        await self._settle(partial(claims.suspend, claim=claim))
+        await self._do(partial(claims.suspend, claim=claim))
 
     async def take(
         self, client: Client, day: date, token: str, claim: Claim | None
     ) -> Reservation | QuotaExceeded:
         """See ``Quotas.take``."""
         if claim is None:
-            step = partial(quotas.take, client=client, day=day, token=token)
-            return await self._do(
-                step, undo=partial(quotas.give_back, client=client.name, day=day, token=token)
-            )
+            return await self._do(partial(quotas.take, client=client, day=day, token=token))
         taken = await self._do(partial(claims.take, claim=claim, client=client, day=day, token=token))
         if taken is None:
             raise ClaimLost
@@ -112,30 +109,14 @@ class EmbeddedStore:
         """See ``Quotas.give_back``."""
         claim = reservation.claim
         if claim is None:
-            step: Operation[object] = partial(
-                quotas.give_back, client=reservation.client, day=reservation.day, token=reservation.token
-            )
-            await self._settle(step)
-        elif await self._settle(partial(claims.give_back, claim=claim)):
+            day, token = reservation.day, reservation.token
+            await self._do(partial(quotas.give_back, client=reservation.client, day=day, token=token))
+        elif await self._do(partial(claims.give_back, claim=claim)):
             claim.armed = False
 
-    async def _do(self, step: Operation[T], undo: Operation[object] | None = None) -> T:
-        """``undo`` follows a step that may be carried out though its caller has given up."""
+    async def _do(self, step: Operation[T], *, withdraw: bool = True) -> T:
         try:
-            return await self.database.run(step, self._call_seconds)
-        except (MaybeDone, asyncio.CancelledError) as error:
-            if undo is not None:
-                with suppress(NotDone):
-                    self.database.submit(undo)
-            if isinstance(error, MaybeDone):
-                raise StoreUnavailable(str(error)) from error
-            raise
-        except NotDone as error:
-            raise StoreUnavailable(str(error)) from error
-
-    async def _settle(self, step: Operation[T]) -> T:
-        try:
-            return await self.database.run(step, self._call_seconds, withdraw=False)
+            return await self.database.run(step, self._call_seconds, withdraw=withdraw)
         except DatabaseError as error:
             raise StoreUnavailable(str(error)) from error
 
