@@ -78,7 +78,7 @@ def identify(path: Path) -> FileIdentity:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise FileGone("the file was removed") from None
+        raise FileGone("the file is not there") from None
     return found.st_dev, found.st_ino
 
 
