@@ -26,6 +26,7 @@ from gateway.heartbeat import Heartbeats
 from gateway.measured import MeasuredOutbox, MeasuredStore
 from gateway.metrics import Metrics
 from gateway.settings import Settings
+from gateway.settlement import SettlingStore
 from gateway.telemetry import GatewayTelemetry
 from pipeline import codes
 from pipeline.admission import Admission, InFlight
@@ -60,7 +61,7 @@ def create(configured: Settings) -> Starlette:
     telemetry = GatewayTelemetry(metrics)
     clock = SystemClock()
     parts = backends.choose(configured, metrics)
-    store = MeasuredStore(parts.store, metrics)
+    store = SettlingStore(MeasuredStore(parts.store, metrics))
     in_flight = InFlight(configured.max_in_flight, metrics.in_flight.set)
     health = Health([parts.store, parts.broker])
     heartbeats = Heartbeats(
@@ -116,6 +117,7 @@ def create(configured: Settings) -> Starlette:
             for part in (parts.store, parts.broker, parts.bus):
                 await part.start()
                 stack.push_async_callback(part.close)
+            stack.push_async_callback(store.close)
             beating = asyncio.create_task(heartbeats.run(), name="heartbeats")
             stack.push_async_callback(_cancelled, beating)
             stack.enter_context(_before_the_end(drain))

@@ -64,6 +64,10 @@ class Idempotency(Stage):
         try:
             found = await self.claims.begin(claim)
         except StoreUnavailable as error:
+            # It may have begun all the same, and a retry should not have to wait for the lease to end. Not "release":
+            # it may even have resumed a claim whose message is on the queue.
+            if self.policy.rejects:
+                await self._settle(context, "suspend", claim)
             self.policy.judge(context, "begin", error)
             await self.app(scope, receive, send)
             return

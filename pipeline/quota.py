@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -41,46 +42,53 @@ class Quota(Stage):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         context = Context.of(scope)
+        client, claim = context[Client], context.get(Claim)
+        token = secrets.token_hex(8)
         now = self.clock.now()
+        may_be_taken = Reservation(client.name, now.date(), client.daily_quota, 0, token, claim)
         try:
-            taken = await self.quotas.take(
-                context[Client], now.date(), secrets.token_hex(8), context.get(Claim)
-            )
+            taken = await self.quotas.take(client, now.date(), token, claim)
         except ClaimLost:
             raise Refused(codes.IDEMPOTENCY_IN_PROGRESS, retry_after=1) from None
+        except asyncio.CancelledError:
+            await self._give_back(context, may_be_taken)
+            raise
         except StoreUnavailable as error:
+            if self.policy.rejects:
+                await self._give_back(context, may_be_taken)
             self.policy.judge(context, "take", error)
             await self.app(scope, receive, send)
             return
         if isinstance(taken, QuotaExceeded):
-            limit = context[Client].daily_quota or 0
-            _tell(context, limit, 0, now)
+            _tell(context, client.daily_quota, 0, now)
             raise Refused(codes.TOO_MANY_REQUESTS, retry_after=_seconds_to_reset(now))
         context.add(taken)
-        if taken.limit is not None:
-            _tell(context, taken.limit, taken.remaining, now)
+        _tell(context, taken.limit, taken.remaining, now)
         try:
             await self.app(scope, receive, send)
         except OutcomeUnknown:
             raise
         except BaseException:
-            # What an earlier request under this key may have published is charged, whatever becomes of this one.
-            if not (taken.claim and taken.claim.resumed):
-                await self._give_back(context, taken, now)
+            if await self._give_back(context, taken):
+                _tell(context, taken.limit, min(taken.limit or 0, taken.remaining + 1), now)
             raise
 
-    async def _give_back(self, context: Context, taken: Reservation, now: datetime) -> None:
+    async def _give_back(self, context: Context, taken: Reservation) -> bool:
+        """Whether it is given back: what an earlier request under this key may have published stays charged."""
+        if taken.claim is not None and taken.claim.resumed:
+            return False
         try:
             await self.quotas.give_back(taken)
         except StoreUnavailable as error:
             self.policy.note(context, "give_back", error)
-            return
-        if taken.limit is not None:
-            _tell(context, taken.limit, min(taken.limit, taken.remaining + 1), now)
+            return False
+        return True
 
 
-def _tell(context: Context, limit: int, remaining: int, now: datetime) -> None:
-    """RateLimit fields (draft-ietf-httpapi-ratelimit-headers-09)."""
+def _tell(context: Context, limit: int | None, remaining: int, now: datetime) -> None:
+    """RateLimit fields (draft-ietf-httpapi-ratelimit-headers-09); none where there is no limit."""
+    if limit is None:
+        return
     context.headers[b"ratelimit-policy"] = b'"daily";q=%d;w=86400' % limit
     context.headers[b"ratelimit"] = b'"daily";r=%d;t=%d' % (remaining, _seconds_to_reset(now))
 

@@ -29,8 +29,8 @@ from pipeline.ports import (
 
 # A day's counter is of use until the day is over, and while a request of that day may still give back.
 _COUNTER_SECONDS = 2 * 86400
-# Longer than any request lives: whoever took a message gives it back within this time, or never.
-_RESERVATION_MS = 60_000
+# Longer than a give-back that the store fails is tried again (gateway.settlement).
+_RESERVATION_MS = 300_000
 
 
 class RedisStore:

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
@@ -29,7 +28,7 @@ def test_fifty_simultaneous_requests_with_one_key_give_one_message(
     """All of them are accepted or told to wait, with one tracking_id; the queue has one message, the quota one less."""
     key = uuid.uuid4().hex
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: gateway.send("keyed", key), range(50)))
+        answers = list(pool.map(lambda _: gateway.send_until_served("keyed", key), range(50)))
     assert {answer.status_code for answer in answers} <= {202, 409}
     codes = {answer.json()["error_code"] for answer in answers if answer.status_code == 409}
     assert codes <= {"IDEMPOTENCY_IN_PROGRESS"}
@@ -43,16 +42,9 @@ def test_five_hundred_at_once_against_ninety_nine_left_accept_exactly_ninety_nin
     gateway: Gateway, backend: Backend
 ) -> None:
     """The quota is exact under simultaneous requests."""
-    limits = httpx.Limits(max_connections=50)
-    with (
-        httpx.Client(base_url=gateway.url, timeout=60, limits=limits) as http,
-        ThreadPoolExecutor(50) as pool,
-    ):
-        headers = {"API-Key": key_of("crowd")}
-        body = {"to": NUMBER, "text": TEXT}
-        answers = list(
-            pool.map(lambda _: http.post(SEND, json=body, headers=headers).status_code, range(500))
-        )
+    with ThreadPoolExecutor(50) as pool:
+        crowd = pool.map(lambda _: gateway.send_until_served("crowd"), range(500))
+        answers = [answer.status_code for answer in crowd]
     assert (answers.count(202), answers.count(429)) == (99, 401)
     assert len(backend.take_all()) == 99
 

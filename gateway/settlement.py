@@ -1,0 +1,108 @@
+"""Steps that undo what a request took, made to happen in the end when the store fails them at first.
+
+A refusal costs nothing: not even where the store went away between taking and giving back. A step that undoes is
+marked by its token and changes nothing the second time, so it may be repeated until the store answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import date
+
+from loguru import logger
+
+from gateway.measured import Store
+from pipeline.answer import Answer
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
+
+OWED_SECONDS = 240.0
+"""How long a step is tried again; a reservation's own record, which tells whether it was taken, lives a little longer."""
+
+_MOST_OWED = 100_000
+_PAUSE_SECONDS = 0.25
+_LAST_CHANCE_SECONDS = 1.0
+
+_Step = Callable[[], Awaitable[None]]
+
+
+class SettlingStore:
+    """A store whose ``give_back``, ``release`` and ``suspend`` are tried again in the background when they fail.
+
+    They raise ``StoreUnavailable`` all the same, so that the failure is logged and counted where it happened.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._owed: deque[tuple[float, _Step]] = deque(maxlen=_MOST_OWED)
+        self._settling: asyncio.Task[None] | None = None
+
+    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+        """See ``pipeline.ports.Claims``."""
+        return await self.store.begin(claim)
+
+    async def arm(self, claim: Claim) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self.store.arm(claim)
+
+    async def complete(self, claim: Claim, answer: Answer) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self.store.complete(claim, answer)
+
+    async def release(self, claim: Claim) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self._surely(lambda: self.store.release(claim))
+
+    async def suspend(self, claim: Claim) -> None:
+        """See ``pipeline.ports.Claims``."""
+        await self._surely(lambda: self.store.suspend(claim))
+
+    async def take(
+        self, client: Client, day: date, token: str, claim: Claim | None
+    ) -> Reservation | QuotaExceeded:
+        """See ``pipeline.ports.Quotas``."""
+        return await self.store.take(client, day, token, claim)
+
+    async def give_back(self, reservation: Reservation) -> None:
+        """See ``pipeline.ports.Quotas``."""
+        await self._surely(lambda: self.store.give_back(reservation))
+
+    async def close(self) -> None:
+        """Give what is still owed one last chance."""
+        if self._settling is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_CHANCE_SECONDS):
+                    await asyncio.shield(self._settling)
+            self._settling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._settling
+        if self._owed:
+            logger.warning("{} steps on the store could not be undone before the end", len(self._owed))
+
+    async def _surely(self, step: _Step) -> None:
+        try:
+            await step()
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._owed.append((time.monotonic() + OWED_SECONDS, step))
+            if self._settling is None or self._settling.done():
+                self._settling = asyncio.create_task(self._settle(), name="settlement")
+            raise
+
+    async def _settle(self) -> None:
+        """Take the owed steps one after the other until there are none; the first failure is reason to pause."""
+        while self._owed:
+            until, step = self._owed[0]
+            try:
+                await step()
+            except StoreUnavailable:
+                if time.monotonic() < until:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    continue
+                logger.warning(
+                    "a step on the store could not be undone within {} s and was given up", OWED_SECONDS
+                )
+            self._owed.popleft()

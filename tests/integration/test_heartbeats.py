@@ -1,0 +1,80 @@
+"""Heartbeats between running gateways: what they say, and what they notice of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+
+from tests.gateways import Backend, Gateway, consume
+from tests.integration.test_operations import value
+
+import schemas
+from gateway.variables import EMBEDDED
+
+StartGateway = Callable[..., Gateway]
+
+
+def heartbeats(backend: Backend) -> list[dict[str, object]]:
+    """Every heartbeat that waits for the delivery side."""
+    if backend.rabbitmq_url.startswith(EMBEDDED):
+        connection = sqlite3.connect(backend.rabbitmq_url.removeprefix(EMBEDDED))
+        try:
+            return [
+                json.loads(body) for (body,) in connection.execute("SELECT body FROM heartbeats ORDER BY id")
+            ]
+        finally:
+            connection.close()
+    return [
+        json.loads(body)
+        for _, body in asyncio.run(consume(backend.rabbitmq_url, f"{backend.queue}.heartbeat"))
+    ]
+
+
+def test_a_gateway_says_what_it_is_on_start_and_at_every_interval(
+    start_gateway: StartGateway, own_backend: Backend
+) -> None:
+    """Two heartbeats of one instance, valid by their schema, the later with the greater uptime."""
+    start_gateway(HEARTBEAT_INTERVAL_SECONDS="1", SERVICE_NAME="front-door")
+    found: list[dict[str, object]] = []
+    deadline = time.monotonic() + 30
+    while len({str(heartbeat) for heartbeat in found}) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        found += heartbeats(own_backend)
+    assert all(schemas.load("heartbeat").violations(heartbeat) == [] for heartbeat in found)
+    assert {heartbeat["service"] for heartbeat in found} == {"front-door"}
+    assert len({heartbeat["instance_id"] for heartbeat in found}) == 1
+    uptimes = [heartbeat["uptime_seconds"] for heartbeat in found]
+    assert uptimes == sorted(uptimes, key=float)  # type: ignore[arg-type]  # numbers by their schema
+
+
+def test_gateways_that_are_configured_otherwise_notice_each_other(start_gateway: StartGateway) -> None:
+    """Other clients count as a mismatch of clients only, on both sides, with both fingerprints in the log."""
+    ours = start_gateway(HEARTBEAT_INTERVAL_SECONDS="1")
+    theirs = start_gateway(HEARTBEAT_INTERVAL_SECONDS="1", CLIENT_CONFIG="{}")
+    name = "sms_config_fingerprint_mismatch_total"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if value(ours, name, kind="clients") and value(theirs, name, kind="clients"):
+            break
+        time.sleep(0.2)
+    for gateway in (ours, theirs):
+        assert value(gateway, name, kind="clients") >= 1
+        assert value(gateway, name, kind="providers") == 0
+    warning = next(line for line in ours.log_lines() if line.get("kind") == "clients")
+    assert warning["level"] == "WARNING"
+    assert warning["ours"] != warning["theirs"]
+    other = next(line["instance_id"] for line in theirs.log_lines() if line["message"] == "serving")
+    assert warning["instance_id"] == other
+
+
+def test_gateways_that_are_configured_alike_find_nothing(start_gateway: StartGateway) -> None:
+    """Equal configuration, also with several workers, counts nothing."""
+    gateway = start_gateway(HEARTBEAT_INTERVAL_SECONDS="1", workers=2)
+    deadline = time.monotonic() + 20
+    while value(gateway, "sms_heartbeats_total", outcome="sent") < 4 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert value(gateway, "sms_heartbeats_total", outcome="sent") >= 4
+    assert "sms_config_fingerprint_mismatch_total{" not in gateway.http.get("/metrics").text
