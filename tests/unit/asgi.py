@@ -1,0 +1,140 @@
+"""The smallest that a stage needs around it: a request, an inner app, a clock that stands still, and open ears."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.answer import Answer, accepted
+from pipeline.context import Context
+from pipeline.failures import NotAccepted
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
+BODY = b'{"to": "+14155552671", "text": "Hello"}'
+JSON = {"content-type": "application/json"}
+
+
+class Exchange:
+    """One request, and what was answered to it."""
+
+    def __init__(
+        self,
+        body: bytes | Iterable[bytes] = BODY,
+        headers: Mapping[str, str] = JSON,
+        *,
+        method: str = "POST",
+        path: str = "/api/v1/sms/send",
+    ) -> None:
+        self.scope: Scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+        }
+        chunks = [body] if isinstance(body, bytes) else list(body)
+        self.incoming: list[Message] = [
+            {"type": "http.request", "body": chunk, "more_body": position < len(chunks)}
+            for position, chunk in enumerate(chunks, 1)
+        ]
+        self.sent: list[Message] = []
+
+    @cached_property
+    def context(self) -> Context:
+        """The request's context; made when it is first asked for, which must be inside an event loop."""
+        return Context(self.scope)
+
+    async def receive(self) -> Message:
+        return self.incoming.pop(0) if self.incoming else {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    async def through(self, app: ASGIApp, *facts: object) -> Exchange:
+        """Send it through ``app``, with these facts in its context, as if a boundary stood around it."""
+        for fact in facts:
+            self.context.add(fact)
+        async with self.context.timer:
+            await app(self.scope, self.receive, self.send)
+        return self
+
+    async def arriving_at(self, boundary: ASGIApp) -> Exchange:
+        """Send it to an app that makes the context itself."""
+        await boundary(self.scope, self.receive, self.send)
+        return self
+
+    @property
+    def status(self) -> int:
+        start = self.sent[0]
+        assert start["type"] == "http.response.start"
+        return int(start["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Inner:
+    """The app inside a stage: remembers what reached it, then answers or raises what it was told to."""
+
+    def __init__(self, outcome: Answer | BaseException | None = None) -> None:
+        self.outcome = outcome
+        self.reached: list[Context] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = Context.of(scope)
+        self.reached.append(context)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        await (self.outcome or accepted(context.tracking_id)).send(send)
+
+    @property
+    def context(self) -> Context:
+        """The context of the one request that reached it."""
+        (context,) = self.reached
+        return context
+
+
+@dataclass
+class StandingClock:
+    """A clock that shows what it was set to."""
+
+    time: datetime = NOON
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@dataclass
+class Ears:
+    """A telemetry that remembers what it was told."""
+
+    left: list[tuple[str, float, str | None]] = field(default_factory=list)
+    replays: int = 0
+    store_failures: list[tuple[str, str, str]] = field(default_factory=list)
+    answers: list[tuple[Context, int, NotAccepted | None]] = field(default_factory=list)
+
+    def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
+        self.left.append((stage, seconds, code))
+
+    def replayed(self) -> None:
+        self.replays += 1
+
+    def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
+        self.store_failures.append((stage, operation, type(error).__name__))
+
+    def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
+        self.answers.append((context, status, failure))

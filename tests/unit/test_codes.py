@@ -1,0 +1,58 @@
+"""The error codes of the contract."""
+
+from __future__ import annotations
+
+from pipeline import codes
+from pipeline.codes import Code
+
+# The table of the contract, section 2.
+CONTRACT = {
+    "UNAUTHORIZED": 401,
+    "INVALID_PAYLOAD": 422,
+    "UNKNOWN_PROVIDER": 422,
+    "PROVIDER_DISABLED": 409,
+    "ALL_PROVIDERS_DISABLED": 409,
+    "NO_PROVIDER_AVAILABLE": 503,
+    "TOO_MANY_REQUESTS": 429,
+    "INVALID_IDEMPOTENCY_KEY": 400,
+    "IDEMPOTENCY_KEY_REUSED": 422,
+    "IDEMPOTENCY_IN_PROGRESS": 409,
+    "OUTCOME_UNKNOWN": 503,
+    "SERVICE_UNAVAILABLE": 503,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "REQUEST_TIMEOUT": 408,
+    "NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "INTERNAL_ERROR": 500,
+}
+
+
+def test_the_codes_are_those_of_the_contract() -> None:
+    """Every code has the status that the contract gives it, and there is none besides."""
+    assert {code.name: code.status for code in codes.ALL} == CONTRACT
+
+
+def test_a_code_is_bound_to_its_own_name() -> None:
+    """Whoever writes ``codes.NOT_FOUND`` gets NOT_FOUND."""
+    assert all(getattr(codes, code.name) is code for code in codes.ALL)
+
+
+def test_only_answers_to_the_payload_are_stored_for_replay() -> None:
+    """422 and 409 of validation and gate are verdicts; 401, 408, 413, 429, 5xx and the key's own codes never are."""
+    assert {code.name for code in codes.ALL if code.is_verdict} == {
+        "INVALID_PAYLOAD",
+        "UNKNOWN_PROVIDER",
+        "PROVIDER_DISABLED",
+        "ALL_PROVIDERS_DISABLED",
+    }
+
+
+def test_every_message_is_a_sentence() -> None:
+    """A message is written for people: it begins with a capital and ends with a full stop."""
+    assert all(code.message[0].isupper() and code.message.endswith(".") for code in codes.ALL)
+
+
+def test_an_operators_code_is_no_verdict_unless_it_says_so() -> None:
+    """What is stored for replay is stored on purpose."""
+    assert Code("BLOCKED", 403, "No.").is_verdict is False

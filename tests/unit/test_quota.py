@@ -1,0 +1,230 @@
+"""The stage ``quota``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.embedded.database import Database
+from gateway.embedded.store import EmbeddedStore
+from pipeline import codes
+from pipeline.facts import Claim, Client, Message, Reservation
+from pipeline.failures import OutcomeUnknown, Refused
+from pipeline.ports import Begun, ClaimLost, QuotaExceeded, StoreUnavailable
+from pipeline.quota import Quota
+from tests.unit.asgi import NOON, Ears, Exchange, Inner, StandingClock
+from tests.unit.scripted import ScriptedStore
+
+TODAY = NOON.date()
+MESSAGE = Message("+14155552671", "Hello", 60)
+TWO_A_DAY = Client("acme", daily_quota=2)
+NO_LIMIT = Client("acme")
+POLICY = '"daily";q=2;w=86400'
+REFUSED = Refused(codes.NO_PROVIDER_AVAILABLE)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
+    opened = EmbeddedStore(Database(tmp_path / "gateway.db"), call_seconds=30)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+def stage(
+    store: EmbeddedStore | ScriptedStore,
+    inner: Inner,
+    *,
+    now: datetime = NOON,
+    ears: Ears | None = None,
+    on_store_error: str = "reject",
+) -> Quota:
+    return Quota(inner, store, StandingClock(now), ears or Ears(), on_store_error)
+
+
+async def used(store: EmbeddedStore, day: date = TODAY) -> int:
+    asked = await store.take(Client("acme", daily_quota=0), day, "ask", None)
+    assert isinstance(asked, QuotaExceeded)
+    return asked.used
+
+
+async def test_a_message_is_taken_and_what_remains_is_told(store: EmbeddedStore) -> None:
+    """The answer says the limit, what is left and the seconds to 00:00 UTC."""
+    inner = Inner()
+    exchange = await Exchange().through(stage(store, inner), TWO_A_DAY, MESSAGE)
+    assert exchange.context.headers == {
+        b"ratelimit-policy": POLICY.encode(),
+        b"ratelimit": b'"daily";r=1;t=43200',
+    }
+    assert inner.context[Reservation].used == 1
+    assert await used(store) == 1
+
+
+async def test_a_used_up_quota_refuses_until_the_reset(store: EmbeddedStore) -> None:
+    """The third of two is refused, reaches nothing, costs nothing, and is told when the new day begins."""
+    for _ in range(2):
+        await Exchange().through(stage(store, Inner()), TWO_A_DAY, MESSAGE)
+    inner = Inner()
+    exchange = Exchange()
+    with pytest.raises(Refused, match="TOO_MANY_REQUESTS") as refused:
+        await exchange.through(stage(store, inner), TWO_A_DAY, MESSAGE)
+    assert refused.value.retry_after == 43200
+    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=0;t=43200'
+    assert exchange.context.headers[b"ratelimit-policy"] == POLICY.encode()
+    assert inner.reached == []
+    assert await used(store) == 2
+
+
+async def test_a_quota_of_nothing_accepts_nothing(store: EmbeddedStore) -> None:
+    """0 is a limit, not the absence of one."""
+    exchange = Exchange()
+    with pytest.raises(Refused, match="TOO_MANY_REQUESTS"):
+        await exchange.through(stage(store, Inner()), Client("acme", daily_quota=0), MESSAGE)
+    assert exchange.context.headers[b"ratelimit-policy"] == b'"daily";q=0;w=86400'
+
+
+async def test_without_a_limit_nothing_is_told_and_all_is_counted(store: EmbeddedStore) -> None:
+    """A client without a limit is served without RateLimit fields; a limit given later counts what it sent."""
+    exchange = await Exchange().through(stage(store, Inner()), NO_LIMIT, MESSAGE)
+    assert exchange.context.headers == {}
+    assert await used(store) == 1
+
+
+async def test_what_is_refused_inside_is_given_back(store: EmbeddedStore) -> None:
+    """A refused request costs nothing, and its answer tells what remains without it."""
+    exchange = Exchange()
+    with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
+        await exchange.through(stage(store, Inner(REFUSED)), TWO_A_DAY, MESSAGE)
+    assert await used(store) == 0
+    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=2;t=43200'
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), asyncio.CancelledError()], ids=repr)
+async def test_what_fails_before_the_publish_is_given_back(
+    store: EmbeddedStore, error: BaseException
+) -> None:
+    """A bug or a cancellation inside, before anything was published, costs nothing either."""
+    with pytest.raises(type(error)):
+        await Exchange().through(stage(store, Inner(error)), TWO_A_DAY, MESSAGE)
+    assert await used(store) == 0
+
+
+async def test_what_may_have_been_published_is_kept(store: EmbeddedStore) -> None:
+    """An unknown outcome keeps its charge."""
+    exchange = Exchange()
+    with pytest.raises(OutcomeUnknown):
+        await exchange.through(stage(store, Inner(OutcomeUnknown())), TWO_A_DAY, MESSAGE)
+    assert await used(store) == 1
+    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=1;t=43200'
+
+
+async def test_a_message_is_given_back_to_the_day_it_was_taken_from(store: EmbeddedStore) -> None:
+    """Taken a moment before midnight and refused a moment after it, the old day has it back."""
+    before = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=UTC)
+    clock = StandingClock(before)
+
+    class PastMidnight(Inner):
+        async def __call__(self, *arguments: object) -> None:
+            clock.time = datetime(2026, 3, 2, 0, 0, 0, 100_000, tzinfo=UTC)
+            raise REFUSED
+
+    with pytest.raises(Refused):
+        await Exchange().through(Quota(PastMidnight(), store, clock, Ears()), TWO_A_DAY, MESSAGE)
+    assert await used(store, date(2026, 3, 1)) == 0
+    assert await used(store, date(2026, 3, 2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [
+        (datetime(2026, 3, 1, tzinfo=UTC), 86400),
+        (datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC), 1),
+        (datetime(2026, 3, 1, 23, 59, 59, 999_999, tzinfo=UTC), 1),
+        (datetime(2026, 12, 31, 23, 0, 0, 1, tzinfo=UTC), 3600),
+    ],
+    ids=str,
+)
+async def test_who_waits_for_the_reset_finds_a_new_day(now: datetime, seconds: int) -> None:
+    """The seconds to the reset are rounded up."""
+    store = ScriptedStore(take=QuotaExceeded(2))
+    with pytest.raises(Refused) as refused:
+        await Exchange().through(stage(store, Inner(), now=now), TWO_A_DAY, MESSAGE)
+    assert refused.value.retry_after == seconds
+
+
+async def test_taking_arms_the_claim_in_the_same_step(store: EmbeddedStore) -> None:
+    """With a key there is one store call for both, and the claim knows it."""
+    claim = Claim.on(TWO_A_DAY, "key", b"\0" * 32)
+    assert await store.begin(claim) == Begun()
+    inner = Inner()
+    await Exchange().through(stage(store, inner), TWO_A_DAY, MESSAGE, claim)
+    assert claim.armed
+    assert inner.context[Reservation].claim is claim
+
+
+async def test_a_resumed_claim_keeps_its_charge(store: EmbeddedStore) -> None:
+    """What an earlier request may have published stays charged, once, whatever becomes of its retry."""
+    first, second = (Claim.on(TWO_A_DAY, "key", b"\0" * 32) for _ in range(2))
+    await store.begin(first)
+    with pytest.raises(OutcomeUnknown):
+        await Exchange().through(stage(store, Inner(OutcomeUnknown())), TWO_A_DAY, MESSAGE, first)
+    await store.suspend(first)
+    assert await store.begin(second) == Begun(armed=True)
+    second.armed = second.resumed = True
+    with pytest.raises(Refused):
+        await Exchange().through(stage(store, Inner(REFUSED)), TWO_A_DAY, MESSAGE, second)
+    assert await used(store) == 1
+
+
+async def test_a_lost_claim_takes_nothing() -> None:
+    """Another request has resumed the key: this one is told to ask again."""
+    inner = Inner()
+    claim = Claim.on(TWO_A_DAY, "key", b"\0" * 32)
+    with pytest.raises(Refused, match="IDEMPOTENCY_IN_PROGRESS") as refused:
+        await Exchange().through(stage(ScriptedStore(take=ClaimLost()), inner), TWO_A_DAY, MESSAGE, claim)
+    assert refused.value.retry_after == 1
+    assert inner.reached == []
+
+
+async def test_without_a_store_the_policy_decides() -> None:
+    """``reject`` refuses; ``allow`` serves without a reservation, tells of it, and gives nothing back."""
+    down = StoreUnavailable("no answer")
+    with pytest.raises(Refused, match="SERVICE_UNAVAILABLE"):
+        await Exchange().through(stage(ScriptedStore(take=down), Inner()), TWO_A_DAY, MESSAGE)
+    ears, inner = Ears(), Inner()
+    allowing = stage(ScriptedStore(take=down), inner, ears=ears, on_store_error="allow")
+    exchange = await Exchange().through(allowing, TWO_A_DAY, MESSAGE)
+    assert exchange.status == 202
+    assert inner.context.get(Reservation) is None
+    assert exchange.context.headers == {}
+    assert ears.store_failures == [("quota", "take", "StoreUnavailable")]
+
+
+async def test_a_refusal_stands_though_giving_back_fails() -> None:
+    """The client learns why it was refused; the failed step is told, and the headers claim nothing that is not so."""
+    ears = Ears()
+    store = ScriptedStore(give_back=StoreUnavailable("no answer"))
+    exchange = Exchange()
+    with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
+        await exchange.through(stage(store, Inner(REFUSED), ears=ears), TWO_A_DAY, MESSAGE)
+    assert ears.store_failures == [("quota", "give_back", "StoreUnavailable")]
+    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=1;t=43200'
+
+
+async def test_every_request_takes_with_a_token_of_its_own() -> None:
+    """Giving back one message never gives back another's."""
+    store = ScriptedStore()
+    for _ in range(2):
+        await Exchange().through(stage(store, Inner()), TWO_A_DAY, MESSAGE)
+    first, second = (call[3] for call in store.calls)
+    assert first != second
+
+
+def test_another_policy_is_refused() -> None:
+    """A misspelt ``on_store_error`` is found at start-up."""
+    with pytest.raises(ValueError, match="on_store_error"):
+        stage(ScriptedStore(), Inner(), on_store_error="maybe")
