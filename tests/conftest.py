@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import RabbitServer, RedisServer, ServerMissing
-
-S = TypeVar("S", RedisServer, RabbitServer)
+from tests.servers import RabbitServer, RedisServer, installed
 
 
 @pytest.fixture(scope="session")
@@ -22,22 +18,12 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A running Redis. A test that stops, kills or pauses it leaves it running again."""
-    with _installed(RedisServer) as server:
+    with installed(RedisServer) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbit_server() -> Iterator[RabbitServer]:
     """A running RabbitMQ. A test that stops, kills or pauses it leaves it running again."""
-    with _installed(RabbitServer) as server:
+    with installed(RabbitServer) as server:
         yield server
-
-
-def _installed(kind: Callable[[], S]) -> S:
-    """The server, not yet started. Where it is not installed the test is skipped, but never in CI."""
-    try:
-        return kind()
-    except ServerMissing as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))

@@ -16,11 +16,20 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+import pytest
 
 HOST = "127.0.0.1"
+
+# Where Debian and Homebrew put RabbitMQ. tests/install-servers.sh looks in the same places.
+RABBITMQ_FOLDERS = [
+    Path("/usr/lib/rabbitmq/bin"),
+    Path("/opt/homebrew/opt/rabbitmq/sbin"),
+    Path("/usr/local/opt/rabbitmq/sbin"),
+]
 
 # Listens until the test process is gone, however it went (kill -9 included), then ends what that has left: each line it
 # reads is the list of process groups that now live, and the end of the input is the end of the test process.
@@ -176,6 +185,9 @@ class Server(ABC):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
 
+S = TypeVar("S", bound=Server)
+
+
 class RedisServer(Server):
     """A Redis that appends every write to a file, flushed every second: the gateway's advice for real use."""
 
@@ -286,6 +298,16 @@ class RabbitServer(Server):
         return True
 
 
+def installed(kind: Callable[[], S]) -> S:
+    """A server of the kind, not yet started. Where it is not installed the test is skipped, but never in CI."""
+    try:
+        return kind()
+    except ServerMissing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
 def redis_binary() -> Path:
     """The installed ``redis-server``."""
     if found := shutil.which("redis-server"):
@@ -299,11 +321,7 @@ def rabbitmq_programs() -> Path:
     What Debian puts on the PATH are wrappers around these, which change to the user and the settings of the system's
     own server.
     """
-    candidates = [
-        Path("/usr/lib/rabbitmq/bin"),
-        Path("/opt/homebrew/opt/rabbitmq/sbin"),
-        Path("/usr/local/opt/rabbitmq/sbin"),
-    ]
+    candidates = list(RABBITMQ_FOLDERS)
     if found := shutil.which("rabbitmq-server"):
         candidates.append(Path(found).resolve().parent)
     for folder in candidates:

@@ -209,6 +209,19 @@ def test_what_the_image_is_built_from_is_sent_to_docker_and_nothing_else(
     assert all((ROOT / source).exists() for source in copied)
 
 
+def test_every_file_of_the_packages_comes_with_them() -> None:
+    """What is not Python is left out of the wheel, and so of the image, unless setup.cfg names it."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = {package: patterns.split() for package, patterns in setup["options.package_data"].items()}
+    files = [file for top in ("gateway", "pipeline", "schemas") for file in (ROOT / top).rglob("*.*")]
+    data = [file.relative_to(ROOT) for file in files if file.suffix not in {".py", ".pyc"}]
+    assert len(data) > 10
+    for file in data:
+        patterns = named["*"] + named.get(".".join(file.parent.parts), [])
+        assert any(file.match(pattern) for pattern in patterns), f"{file} is in no package_data of setup.cfg"
+
+
 class Healthz(http.server.BaseHTTPRequestHandler):
     status = 200
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiormq
@@ -17,14 +17,32 @@ import pytest
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from tests.servers import RabbitServer, RedisServer, Server
+from tests.servers import RabbitServer, RedisServer, Server, ServerMissing, installed
 
 ROOT = Path(__file__).parent.parent
 INSTALLER = ROOT / "tests" / "install-servers.sh"
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A Redis of this module's own: what its tests do to it breaks nobody's connections."""
+    with installed(RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[RabbitServer]:
+    """A RabbitMQ of this module's own, for the same reason."""
+    with installed(RabbitServer) as server:
+        yield server
+
+
 def redis_client(server: RedisServer) -> Redis:
     return Redis.from_url(server.url, socket_timeout=0.5, socket_connect_timeout=0.5)
+
+
+def pids(server: Server) -> list[int]:
+    return [process.pid for process in server._processes.values()]
 
 
 def alive(pid: int) -> bool:
@@ -44,27 +62,27 @@ def eventually(condition: Callable[[], bool], within_seconds: float = 10.0) -> b
     return True
 
 
-def test_redis_keeps_what_it_has_taken_through_a_kill(redis_server: RedisServer) -> None:
-    with contextlib.closing(redis_client(redis_server)) as client:
+def test_redis_keeps_what_it_has_taken_through_a_kill(redis: RedisServer) -> None:
+    with contextlib.closing(redis_client(redis)) as client:
         client.set("taken", "kept")
-        redis_server.kill()
-        assert not redis_server.is_running()
-        redis_server.start()
+        redis.kill()
+        assert not redis.is_running()
+        redis.start()
         assert client.get("taken") == b"kept"
         client.delete("taken")
 
 
-def test_redis_answers_nothing_while_it_is_paused(redis_server: RedisServer) -> None:
-    with contextlib.closing(redis_client(redis_server)) as client:
-        with redis_server.paused(), pytest.raises(RedisTimeout):
+def test_redis_answers_nothing_while_it_is_paused(redis: RedisServer) -> None:
+    with contextlib.closing(redis_client(redis)) as client:
+        with redis.paused(), pytest.raises(RedisTimeout):
             client.ping()
         assert client.ping()
 
 
-def test_redis_stops_while_it_is_paused_and_starts_again(redis_server: RedisServer) -> None:
-    redis_server.pause()
-    redis_server.restart()
-    with contextlib.closing(redis_client(redis_server)) as client:
+def test_redis_stops_while_it_is_paused_and_starts_again(redis: RedisServer) -> None:
+    redis.pause()
+    redis.restart()
+    with contextlib.closing(redis_client(redis)) as client:
         assert client.ping()
 
 
@@ -89,36 +107,45 @@ async def take(url: str, queue: str) -> bytes:
         await connection.close()
 
 
-async def test_rabbit_keeps_what_it_has_confirmed_through_a_kill(rabbit_server: RabbitServer) -> None:
-    await declare_and_publish(rabbit_server.url, "survivor")
-    rabbit_server.kill()
-    rabbit_server.start()
-    assert await take(rabbit_server.url, "survivor") == b"kept"
-    rabbit_server.ctl("delete_queue", "survivor")
+async def test_rabbit_keeps_what_it_has_confirmed_through_a_kill(rabbit: RabbitServer) -> None:
+    await declare_and_publish(rabbit.url, "survivor")
+    rabbit.kill()
+    rabbit.start()
+    assert await take(rabbit.url, "survivor") == b"kept"
+    rabbit.ctl("delete_queue", "survivor")
 
 
-async def test_rabbit_answers_nothing_while_it_is_paused(rabbit_server: RabbitServer) -> None:
-    publish = declare_and_publish(rabbit_server.url, "patient")
-    with rabbit_server.paused(), pytest.raises(TimeoutError):
+async def test_rabbit_answers_nothing_while_it_is_paused(rabbit: RabbitServer) -> None:
+    publish = declare_and_publish(rabbit.url, "patient")
+    with rabbit.paused(), pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await publish
-    await declare_and_publish(rabbit_server.url, "patient")
-    assert "patient" in rabbit_server.ctl("list_queues", "name")
-    rabbit_server.ctl("delete_queue", "patient")
+    await declare_and_publish(rabbit.url, "patient")
+    assert "patient" in rabbit.ctl("list_queues", "name")
+    rabbit.ctl("delete_queue", "patient")
 
 
-def test_rabbitmqctl_s_complaint_is_passed_on(rabbit_server: RabbitServer) -> None:
+def test_rabbitmqctl_s_complaint_is_passed_on(rabbit: RabbitServer) -> None:
     with pytest.raises(RuntimeError, match="no_such_queue"):
-        rabbit_server.ctl("delete_queue", "no_such_queue")
+        rabbit.ctl("delete_queue", "no_such_queue")
 
 
-@pytest.mark.parametrize("kind", [RedisServer, RabbitServer])
-def test_nothing_is_left_when_a_server_is_closed(kind: type[Server]) -> None:
-    with kind() as server:
-        processes = [process.pid for process in server._processes.values()]
+def test_nothing_is_left_when_redis_is_closed() -> None:
+    with installed(RedisServer) as server:
+        processes = pids(server)
         assert all(map(alive, processes))
     assert not any(map(alive, processes))
     assert not server.directory.exists()
+
+
+def test_nothing_is_left_when_rabbit_is_closed(rabbit: RabbitServer) -> None:
+    """The last test of this module's RabbitMQ, because one takes long to start."""
+    processes = pids(rabbit)
+    assert len(processes) == 2
+    assert all(map(alive, processes))
+    rabbit.close()
+    assert not any(map(alive, processes))
+    assert not rabbit.directory.exists()
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -147,6 +174,20 @@ def test_a_server_that_cannot_start_says_why() -> None:
     with pytest.raises(RuntimeError, match=r"RedisServer did not start(.|\n)*131072"):
         server.start()
     server.close()
+
+
+@pytest.mark.parametrize("kind", [RedisServer, RabbitServer])
+def test_a_missing_server_skips_at_home_and_fails_in_ci(
+    kind: type[Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("tests.servers.RABBITMQ_FOLDERS", [])
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="install-servers"):
+        installed(kind)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(ServerMissing, match="install-servers"):
+        installed(kind)
 
 
 class Machine:
