@@ -31,7 +31,7 @@ def test_the_client_must_be_configured_and_active(name: str) -> None:
 
 def test_beyond_loopback_it_must_be_meant() -> None:
     """Listening to a network without keys is refused unless ``allow_public`` says that it is meant."""
-    with pytest.raises(ValueError, match="SERVER_A_HOST=127.0.0.1, or allow_public = true"):
+    with pytest.raises(ValueError, match=r"SERVER_A_HOST=127\.0\.0\.1, or allow_public = true"):
         Anonymous(Inner(), CLIENTS, is_loopback=False, client="acme")
     assert (
         Anonymous(Inner(), CLIENTS, is_loopback=False, client="acme", allow_public=True).client.name == "acme"
