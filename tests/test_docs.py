@@ -24,7 +24,8 @@ from gateway import cli, settings, variables
 from gateway.embedded.commands import describe
 from gateway.embedded.outbox import Waiting
 from gateway.metrics import MULTIPROC_DIR, Metrics
-from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH
+from gateway.rabbitmq.outbox import RabbitOutbox
+from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
 from pipeline import codes, context, order, payload
 from tests.gateways import SEND, Gateway
 
@@ -116,6 +117,9 @@ class TestConfiguration:
         written = dotenv_values(stream=StringIO(example), interpolate=False)
         for variable in (variables.REDIS_URL, variables.RABBITMQ_URL):
             assert variable.read(written[variable.name] or "") == written[variable.name]
+        (cluster,) = re.findall(r"`(amqp://\S+,amqp://\S+)`", README)
+        assert variables.RABBITMQ_URL.read(cluster) == cluster
+        RabbitOutbox(cluster, Topology(), "server-a")
 
 
 class TestErrors:
@@ -254,6 +258,11 @@ class TestExamples:
     def test_the_bodies_that_are_sent_are_valid_but_for_the_mistake_on_purpose(self) -> None:
         verdicts = [schemas.load("request").is_valid(body) for body in curl_bodies()]
         assert verdicts == [True, False, True]
+
+    def test_each_key_is_used_for_one_message(self) -> None:
+        curls = re.findall(r"Idempotency-Key: ([\w-]+)", "\n".join(blocks("bash")))
+        (sender,) = re.findall(r'}, "([\w-]+)"\)\)$', python("sender.py"), re.MULTILINE)
+        assert len({*curls, sender}) == len(curls) + 1
 
     def test_the_bodies_that_are_received_are_valid(self) -> None:
         kinds = []
