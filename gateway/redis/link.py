@@ -11,7 +11,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -59,8 +58,8 @@ class Link:
         """Disconnect; calls that are under way raise ``ConnectionError``."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            # Not awaited itself: its cancellation and that of the caller must not be taken for one another.
+            await asyncio.wait([self._task])
         self._refuse("closed")
 
     async def execute(self, *command: bytes | str | int) -> Any:
