@@ -84,13 +84,12 @@ def _select(cursor: sqlite3.Cursor, after: int | None, started_at: int) -> tuple
     """The last position, and the heartbeats behind ``after``; at first, those sent since ``started_at``."""
     (last,) = cursor.execute("SELECT coalesce(max(id), 0) FROM heartbeats").fetchone()
     if after is None:
-        found = cursor.execute(
-            "SELECT id, body FROM heartbeats WHERE sent_at >= ? ORDER BY id", (started_at,)
-        )
+        query, bound = "SELECT id, body FROM heartbeats WHERE sent_at >= ? ORDER BY id", started_at
     else:
         # In a file that took the place of a lost one, positions begin again.
-        found = cursor.execute(
-            "SELECT id, body FROM heartbeats WHERE id > ? ORDER BY id", (min(after, last),)
+        query, bound = (
+            "SELECT id, body FROM heartbeats WHERE id > ? ORDER BY id",
+            after if after <= last else 0,
         )
-    rows = found.fetchall()
+    rows = cursor.execute(query, (bound,)).fetchall()
     return (rows[-1][0] if rows else last), [body for _, body in rows]

@@ -30,8 +30,8 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX claims_by_age ON claims (expires_at)",
         # Messages used of each UTC day.
         """CREATE TABLE quotas (
-            client TEXT NOT NULL,
             day TEXT NOT NULL,
+            client TEXT NOT NULL,
             used INTEGER NOT NULL,
             PRIMARY KEY (day, client)
         ) WITHOUT ROWID""",
