@@ -36,7 +36,7 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that operators configure. ``docs/configuration.md`` and ``gateway.variables`` say what each means."""
+    """Everything that operators configure. ``gateway.variables`` says what each means."""
 
     service_name: str
     host: str

@@ -94,7 +94,7 @@ class GatewayTelemetry:
             self._explain(extra, failure)
         # Health checks and scrapes come every few seconds: their lines are for debugging.
         quiet = not context.is_send and status < 400
-        level = "DEBUG" if quiet else "ERROR" if status == codes.INTERNAL_ERROR.status else "INFO"
+        level = "DEBUG" if quiet else "ERROR" if "exception" in extra else "INFO"
         what = "send" if context.is_send else "request"
         logger.bind(**extra).log(level, f"{what} {'accepted' if status < 400 else 'refused'}")
 

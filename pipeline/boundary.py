@@ -9,13 +9,14 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import codes
+from pipeline.answer import Answer, accepted
 from pipeline.context import Context
 from pipeline.failures import NotAccepted, Refused
 from pipeline.payload import ClientDisconnected
 from pipeline.ports import Clock, Telemetry
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status in logs and metrics of a request whose client went away; nothing is sent."""
+"""The status in logs and metrics of a request whose client went away, or that was cut off; nothing is sent."""
 
 
 class Boundary:
@@ -58,9 +59,15 @@ class Boundary:
                 failure = _failure(context, error)
                 failure.__cause__ = error
             if failure is not None and not status:
-                await failure.answer(context.tracking_id, self.clock.now()).send(answering)
+                await self._answer(context, failure).send(answering)
         finally:
-            self.telemetry.answered(context, status, failure)
+            self.telemetry.answered(context, status or CLIENT_CLOSED_REQUEST, failure)
+
+    def _answer(self, context: Context, failure: NotAccepted) -> Answer:
+        if context.is_published:
+            # What failed did so after the confirm: the sender is told of his message, the operators of the failure.
+            return accepted(context.tracking_id)
+        return failure.answer(context.tracking_id, self.clock.now())
 
 
 def _failure(context: Context, error: Exception) -> NotAccepted:

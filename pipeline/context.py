@@ -26,7 +26,7 @@ class Context:
     """What is known of one request. It lives in the ASGI scope, from the boundary to the answer.
 
     ``stage`` is the one that works at present, ``headers`` go into the answer whatever it will be, ``is_send`` tells
-    a send from the other paths, and ``api_key_hint`` is the part of the API key that logs may show.
+    a send from the other paths, ``is_published`` that the outbox has confirmed the message, and ``api_key_hint`` is the part of the API key that logs may show.
     """
 
     __slots__ = (
@@ -36,6 +36,7 @@ class Context:
         "api_key_hint",
         "arrived",
         "headers",
+        "is_published",
         "is_reading",
         "is_send",
         "own_since",
@@ -54,6 +55,7 @@ class Context:
         self.stage: str | None = None
         self.headers: dict[bytes, bytes] = {}
         self.timer = asyncio.timeout(BODY_SECONDS)
+        self.is_published = False
         self.is_reading = False
         self.is_send = False
         self.api_key_hint: str | None = None

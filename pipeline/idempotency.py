@@ -7,7 +7,7 @@ import re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import codes
-from pipeline.answer import Answer
+from pipeline.answer import Answer, accepted
 from pipeline.context import Context
 from pipeline.facts import Claim, Client
 from pipeline.failures import OutcomeUnknown, Refused
@@ -90,22 +90,11 @@ class Idempotency(Stage):
         held = _Held()
         try:
             await self.app(scope, receive, held)
-        except OutcomeUnknown:
-            await self._settle(context, "suspend", claim)
-            raise
-        except Refused as refused:
-            if claim.resumed:
+        except BaseException as failure:
+            await self._settle_failure(context, claim, failure)
+            if claim.resumed and not context.is_published and not isinstance(failure, OutcomeUnknown):
                 # An earlier request may have put it on the queue: it cannot be called refused any more.
-                await self._settle(context, "suspend", claim)
-                raise OutcomeUnknown from refused
-            if refused.code.is_verdict:
-                answer = refused.answer(context.tracking_id, self.clock.now())
-                await self._settle(context, "complete", claim, answer)
-            else:
-                await self._settle(context, "release", claim)
-            raise
-        except BaseException:
-            await self._settle(context, "suspend" if claim.resumed else "release", claim)
+                raise OutcomeUnknown from failure
             raise
         answer = held.answer()
         if answer.status == 202:
@@ -115,6 +104,18 @@ class Idempotency(Stage):
             await self._settle(context, "release", claim)
         for message in held.messages:
             await send(message)
+
+    async def _settle_failure(self, context: Context, claim: Claim, failure: BaseException) -> None:
+        if context.is_published:
+            await self._settle(context, "complete", claim, accepted(context.tracking_id))
+        elif claim.resumed or isinstance(failure, OutcomeUnknown):
+            await self._settle(context, "suspend", claim)
+        elif isinstance(failure, Refused) and failure.code.is_verdict:
+            await self._settle(
+                context, "complete", claim, failure.answer(context.tracking_id, self.clock.now())
+            )
+        else:
+            await self._settle(context, "release", claim)
 
     async def _settle(self, context: Context, step: str, claim: Claim, *answer: Answer) -> None:
         """Take the claim's last step. Where it fails the answer stands: the record's lease or age ends it."""

@@ -55,6 +55,8 @@ class Publish:
         except BaseException as error:
             # Whatever else went wrong after the publish began, a bug or a cancellation: the broker may have it.
             raise OutcomeUnknown from error
+        # From here on it is accepted, whatever else may fail on the way out.
+        context.is_published = True
         await accepted(context.tracking_id).send(send)
 
     def _resolve(self, message: Message) -> Route:

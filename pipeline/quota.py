@@ -74,8 +74,8 @@ class Quota(Stage):
             raise
 
     async def _give_back(self, context: Context, taken: Reservation) -> bool:
-        """Whether it is given back: what an earlier request under this key may have published stays charged."""
-        if taken.claim is not None and taken.claim.resumed:
+        """Whether it is given back: what is published, or may be by an earlier request, stays charged."""
+        if context.is_published or (taken.claim is not None and taken.claim.resumed):
             return False
         try:
             await self.quotas.give_back(taken)

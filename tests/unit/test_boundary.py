@@ -158,7 +158,7 @@ async def test_a_cancelled_request_is_told_and_stays_cancelled() -> None:
     with pytest.raises(asyncio.CancelledError):
         await serving
     assert exchange.sent == []
-    assert told(ears) == (0, None)
+    assert told(ears) == (499, None)
 
 
 async def test_every_request_is_told_once() -> None:
