@@ -1,10 +1,12 @@
-"""A store that fails as it is told to: for injecting failures, and for seeing which steps were taken."""
+"""A store and an outbox that fail as they are told to, and show which steps were taken."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import date
 
 from pipeline.answer import Answer
+from pipeline.envelope import Envelope
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded, Replay
 
@@ -78,3 +80,16 @@ class ScriptedStore:
         outcome = self._steps[name]
         if outcome is not None:
             raise outcome
+
+
+@dataclass
+class ScriptedOutbox:
+    """Raises what it is told to, or remembers what it was given."""
+
+    outcome: BaseException | None = None
+    envelopes: list[Envelope] = field(default_factory=list)
+
+    async def publish(self, envelope: Envelope) -> None:
+        self.envelopes.append(envelope)
+        if self.outcome is not None:
+            raise self.outcome

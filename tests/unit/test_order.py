@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -15,6 +15,10 @@ from pipeline.facts import Claim, Client, Message, Reservation, Route
 from pipeline.order import BUILT_IN, DEFAULT_ORDER, Mistake
 from pipeline.stage import Stage
 
+ALL_NAMES = (
+    "There are auth, anonymous, idempotency, validation, provider_gate, quota, "
+    "and your own by 'package.module:Class'"
+)
 ALL_ORDERS = list(permutations(DEFAULT_ORDER))
 
 # What the contract's rules leave of the 120, written down by hand.
@@ -68,11 +72,11 @@ class LookALike:
 
 
 class LaterThanRoute(Stage):
-    follows: ClassVar[dict[type, str]] = {Route: "it looks at the route"}
+    follows: ClassVar[Mapping[type, str]] = {Route: "it looks at the route"}
 
 
 @pytest.fixture(autouse=True)
-def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of an operator's own stages."""
     module = ModuleType("acme_stages")
     stages: list[Any] = [
@@ -94,7 +98,6 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     }.items():
         setattr(module, name, value)
     monkeypatch.setitem(sys.modules, "acme_stages", module)
-    yield
 
 
 def told(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -117,7 +120,7 @@ def test_nine_of_the_120_orders_are_legal() -> None:
 @pytest.mark.parametrize(
     "names",
     [names for names in ALL_ORDERS if ", ".join(names) not in LEGAL],
-    ids=lambda names: ",".join(names),
+    ids=",".join,
 )
 def test_every_other_order_is_explained(names: tuple[str, ...]) -> None:
     """Each of the 111 has a stage, a reason, and the default order as one that works."""
@@ -133,7 +136,7 @@ def test_every_other_order_is_explained(names: tuple[str, ...]) -> None:
         )
 
 
-@pytest.mark.parametrize("names", ALL_ORDERS, ids=lambda names: ",".join(names))
+@pytest.mark.parametrize("names", ALL_ORDERS, ids=",".join)
 def test_the_mistakes_of_an_order_are_exactly_those_of_the_rules(names: tuple[str, ...]) -> None:
     """Which stage is told of what follows from the contract's table alone, whatever else is wrong."""
     at = names.index
@@ -158,8 +161,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert told(["quota", "provider_gate", "idempotency", "validaton", "auth", "auth"]) == [
         (
             "validaton",
-            "is not known: did you mean 'validation'? There are auth, anonymous, idempotency, validation, "
-            "provider_gate, quota, and your own by 'package.module:Class'",
+            f"is not known: did you mean 'validation'? {ALL_NAMES}",
         ),
         ("auth", "stands there twice"),
         ("quota", "needs the client, which 'auth' provides only later"),
@@ -193,10 +195,7 @@ def test_a_name_that_is_near_to_none_comes_with_all() -> None:
     """No far-fetched guess is made."""
     with pytest.raises(LookupError) as raised:
         order.find("xyz")
-    assert str(raised.value) == (
-        "is not known: There are auth, anonymous, idempotency, validation, provider_gate, quota, "
-        "and your own by 'package.module:Class'"
-    )
+    assert str(raised.value) == f"is not known: {ALL_NAMES}"
 
 
 def test_a_name_twice_is_told_once_for_each_repetition() -> None:

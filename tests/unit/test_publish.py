@@ -15,25 +15,12 @@ from pipeline.providers import Provider, Providers
 from pipeline.publish import Publish
 from pipeline.store_policy import StorePolicy
 from tests.unit.asgi import NOON, Ears, Exchange, StandingClock
-from tests.unit.scripted import ScriptedStore
+from tests.unit.scripted import ScriptedOutbox, ScriptedStore
 
 ACME = Client("acme")
 MESSAGE = Message("+14155552671", "Hello", 60, ("u",))
 FINGERPRINT = ConfigFingerprint("a" * 64, "b" * 64)
 CATALOGUE = Providers([Provider("up", aliases=("u",)), Provider("off", is_active=False)])
-
-
-@dataclass
-class ScriptedOutbox:
-    """Raises what it is told to, or remembers what it was given."""
-
-    outcome: BaseException | None = None
-    envelopes: list[Envelope] = field(default_factory=list)
-
-    async def publish(self, envelope: Envelope) -> None:
-        self.envelopes.append(envelope)
-        if self.outcome is not None:
-            raise self.outcome
 
 
 @dataclass

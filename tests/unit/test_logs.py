@@ -1,0 +1,167 @@
+"""Logs: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from loguru import logger
+
+from gateway import logs
+from tests.unit.lines import Lines
+
+
+def test_a_line_has_the_members_of_the_contract(lines: Lines) -> None:
+    """Time in UTC, level, service and message, then what was bound to it."""
+    before = datetime.now(UTC)
+    logger.bind(tracking_id="t", latency_ms=1.5).info("send {}", "accepted")
+    line = lines.one()
+    time = datetime.fromisoformat(line.pop("timestamp"))
+    assert before - timedelta(milliseconds=1) <= time <= datetime.now(UTC)
+    assert line == {
+        "level": "INFO",
+        "service": "server-a",
+        "message": "send accepted",
+        "tracking_id": "t",
+        "latency_ms": 1.5,
+    }
+
+
+def test_the_timestamp_is_rfc_3339_in_utc(lines: Lines) -> None:
+    """Microseconds and ``Z``, as in every answer."""
+    logger.info("x")
+    stamp = lines.one()["timestamp"]
+    assert datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC) <= datetime.now(UTC)
+    assert len(stamp) == 27
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", "{x}", "a\nb", '"', "<red>", "\u2028", "é", "\0", "%s"], ids=ascii
+)
+def test_a_message_is_written_as_it_is(lines: Lines, text: str) -> None:
+    """Braces, line ends and markup in what a library says are data."""
+    logger.info("{}", text)
+    logging.getLogger("library").warning(text)
+    assert [line["message"] for line in lines.all()] == [text, text]
+
+
+def test_levels_below_the_configured_one_are_dropped(
+    capfdbinary: pytest.CaptureFixture[bytes], lines: Lines
+) -> None:
+    """LOG_LEVEL counts for ours and for the libraries' lines."""
+    logs.configure("server-a", "WARNING")
+    logger.info("ours")
+    logging.getLogger("library").info("theirs")
+    logger.error("kept")
+    assert lines.one()["message"] == "kept"
+
+
+def test_the_libraries_lines_come_out_in_the_same_form(lines: Lines) -> None:
+    """Uvicorn's and the others' loggers write JSON too, under their names."""
+    logging.getLogger("uvicorn.error").warning("shutting %s", "down")
+    line = lines.one()
+    assert (line["level"], line["message"], line["logger"]) == ("WARNING", "shutting down", "uvicorn.error")
+
+
+def test_one_line_is_written_for_each_request(lines: Lines) -> None:
+    """Uvicorn's own access log would be a second one."""
+    logging.getLogger("uvicorn.access").info("GET /")
+    assert lines.all() == []
+
+
+def test_a_level_of_its_own_passes(lines: Lines) -> None:
+    """A library may log at a level that has no name here."""
+    logging.getLogger("library").log(35, "odd")
+    assert lines.one()["level"] == "Level 35"
+
+
+def test_the_chatter_of_libraries_is_dropped(lines: Lines) -> None:
+    """asyncio, aiormq and redis say what they do at every step; their warnings are kept."""
+    for name in ("asyncio", "aiormq", "redis"):
+        logging.getLogger(f"{name}.part").debug("chatter")
+        logging.getLogger(f"{name}.part").warning("trouble")
+    assert [line["message"] for line in lines.all()] == ["trouble"] * 3
+
+
+def test_what_amqp_libraries_quote_is_not_logged(lines: Lines) -> None:
+    """Their messages may hold a delivered body: only the template is written."""
+    logging.getLogger("aiormq.channel").warning("returned: %r", "the text of an SMS")
+    logging.getLogger("pamqp").warning("frame: %r", "the text of an SMS")
+    assert [line["message"] for line in lines.all()] == ["returned: %r", "frame: %r"]
+
+
+def test_an_exception_is_logged_without_its_words(lines: Lines) -> None:
+    """Its type, its causes and where they came through, for a library may have quoted a secret in its words."""
+
+    def inner() -> None:
+        raise KeyError("the secret of it")
+
+    try:
+        try:
+            inner()
+        except KeyError as error:
+            raise ValueError("another secret") from error
+    except ValueError:
+        logger.exception("it failed")
+        logging.getLogger("library").exception("it failed there")
+    for line in lines.all():
+        assert "secret" not in json.dumps(line)
+        described = line["exception"]
+        assert described.index("KeyError") < described.index("in inner") < described.index("ValueError")
+
+
+def test_a_line_without_an_exception_has_no_such_member(lines: Lines) -> None:
+    """``exc_info=True`` outside of a handler is nothing to describe."""
+    logging.getLogger("library").error("x", exc_info=True)  # noqa: LOG014 - as libraries do
+    assert "exception" not in lines.one()
+
+
+def test_causes_that_go_in_a_circle_end() -> None:
+    """An exception that is its own cause is described once."""
+    one, other = ValueError(), KeyError()
+    one.__cause__, other.__cause__ = other, one
+    assert logs.describe(one) == "KeyError\nValueError"
+
+
+def test_a_suppressed_context_is_not_described() -> None:
+    """``raise … from None`` says that what came before does not matter."""
+    try:
+        try:
+            raise KeyError
+        except KeyError:
+            raise ValueError from None
+    except ValueError as error:
+        described = logs.describe(error)
+    assert described.startswith("ValueError\n")
+    assert "KeyError" not in described
+
+
+def test_what_json_does_not_know_is_written_as_text(lines: Lines) -> None:
+    """A bound object is no reason to lose a line."""
+    logger.bind(when=timedelta(seconds=1), many={1}).info("x")
+    line = lines.one()
+    assert (line["when"], line["many"]) == ("0:00:01", "{1}")
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("+989121234567", "+98912***4567"),
+        ("+1234567", "+12***67"),
+        ("+123456", "***"),
+        ("", "***"),
+    ],
+)
+def test_a_number_is_never_shown_whole(number: str, shown: str) -> None:
+    """The contract's example, a short number, and one of which nothing can be shown."""
+    assert logs.mask(number) == shown
+
+
+def test_stdout_is_where_the_lines_go(lines: Lines) -> None:
+    """A replaced ``sys.stderr`` stays clean."""
+    logger.warning("x")
+    assert lines.one()["message"] == "x"
+    assert sys.stderr is not sys.stdout

@@ -1,0 +1,135 @@
+"""Steps that undo what a request took, made to happen in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gateway import settlement
+from gateway.settlement import SettlingStore
+from pipeline.facts import Claim, Client, Reservation
+from pipeline.ports import Begun, StoreUnavailable
+from tests.unit.asgi import NOON
+from tests.unit.lines import Lines
+from tests.unit.scripted import ScriptedStore
+
+CLAIM = Claim.on(Client("acme"), "key", b"\0" * 32)
+TAKEN = Reservation("acme", NOON.date(), 5, 1, "token")
+
+UNDOING: dict[str, Callable[[SettlingStore], Awaitable[None]]] = {
+    "release": lambda store: store.release(CLAIM),
+    "suspend": lambda store: store.suspend(CLAIM),
+    "give_back": lambda store: store.give_back(TAKEN),
+}
+
+
+class Recovering(ScriptedStore):
+    """Fails every step that undoes so many times."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def _step(self, name: str, *arguments: object) -> None:
+        super()._step(name, *arguments)
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("no answer")
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 0.001)
+
+
+async def settled(store: SettlingStore) -> None:
+    """Wait until nothing is owed."""
+    async with asyncio.timeout(5):
+        while store._owed:  # noqa: ASYNC110 - nobody but the test ever asks for this moment
+            await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("step", UNDOING)
+async def test_a_step_that_undoes_is_tried_until_it_succeeds(step: str) -> None:
+    """The request is told of the failure at once; the step is taken again behind it, and once it succeeds no more."""
+    scripted = Recovering(3)
+    store = SettlingStore(scripted)
+    with pytest.raises(StoreUnavailable):
+        await UNDOING[step](store)
+    await settled(store)
+    await asyncio.sleep(0.01)
+    assert scripted.steps == [step] * 4
+    await store.close()
+
+
+@pytest.mark.parametrize("step", UNDOING)
+async def test_a_step_that_succeeds_is_taken_once(step: str) -> None:
+    """Nothing is owed, and nothing runs in the background."""
+    scripted = ScriptedStore()
+    store = SettlingStore(scripted)
+    await UNDOING[step](store)
+    await asyncio.sleep(0.01)
+    assert scripted.steps == [step]
+
+
+async def test_the_steps_that_go_forward_are_not_repeated() -> None:
+    """Begin, arm, complete and take are the request's own to judge."""
+    scripted = ScriptedStore(arm=StoreUnavailable("x"))
+    store = SettlingStore(scripted)
+    assert await store.begin(CLAIM) == Begun()
+    with pytest.raises(StoreUnavailable):
+        await store.arm(CLAIM)
+    assert isinstance(await store.take(Client("acme"), NOON.date(), "token", None), Reservation)
+    await asyncio.sleep(0.01)
+    assert scripted.steps == ["begin", "arm", "take"]
+
+
+async def test_a_step_that_was_cancelled_is_owed_too() -> None:
+    """A deadline that strikes while something is given back does not keep it."""
+    go_on = asyncio.Event()
+
+    class Slow(ScriptedStore):
+        async def give_back(self, reservation: Reservation) -> None:
+            await super().give_back(reservation)
+            await go_on.wait()
+
+    scripted = Slow()
+    store = SettlingStore(scripted)
+    giving = asyncio.create_task(store.give_back(TAKEN))
+    await asyncio.sleep(0)
+    giving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await giving
+    go_on.set()
+    await settled(store)
+    assert scripted.steps == ["give_back", "give_back"]
+
+
+async def test_what_cannot_be_undone_in_time_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    """After a while a warning is all that is left, and the next one is tried."""
+    monkeypatch.setattr(settlement, "OWED_SECONDS", 0.02)
+    store = SettlingStore(Recovering(10**6))
+    for step in UNDOING.values():
+        with pytest.raises(StoreUnavailable):
+            await step(store)
+    await settled(store)
+    assert [line["level"] for line in lines.all()] == ["WARNING"] * 3
+
+
+async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
+    """What is still owed when the process ends is told."""
+    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.02)
+    lost = SettlingStore(Recovering(10**6))
+    saved = SettlingStore(Recovering(2))
+    for store in (lost, saved):
+        with pytest.raises(StoreUnavailable):
+            await store.release(CLAIM)
+    await saved.close()
+    assert lines.all() == []
+    await lost.close()
+    assert "1 steps on the store could not be undone" in lines.one()["message"]

@@ -1,0 +1,190 @@
+"""What the pipeline tells, as metrics and as one log line for each request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.metrics import Metrics
+from gateway.telemetry import GatewayTelemetry
+from pipeline import codes
+from pipeline.facts import Client, Message
+from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
+from pipeline.ports import BrokerUnknown, StoreUnavailable
+from tests.unit.asgi import Exchange
+from tests.unit.lines import Lines
+
+ACME = Client("acme")
+MESSAGE = Message("+989121234567", "the text", 60, ("hush",))
+
+
+class Told:
+    """A telemetry, and what came of it."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.metrics = Metrics()
+        self.telemetry = GatewayTelemetry(self.metrics)
+        self.lines = lines
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def answered(
+        self, status: int, failure: NotAccepted | None = None, *facts: object, is_send: bool = True
+    ) -> dict[str, Any]:
+        """The log line of one request."""
+        context = Exchange().context
+        context.is_send = is_send
+        for fact in facts:
+            context.add(fact)
+        self.telemetry.answered(context, status, failure)
+        line = self.lines.one()
+        assert line.pop("tracking_id") == context.tracking_id
+        assert 0 <= line.pop("latency_ms") < 1000
+        del line["timestamp"], line["service"]
+        return line
+
+
+@pytest.fixture
+def told(lines: Lines) -> Told:
+    return Told(lines)
+
+
+async def test_an_accepted_send_is_one_line(told: Told) -> None:
+    """With its client and a masked number, and without its text."""
+    assert told.answered(202, None, ACME, MESSAGE) == {
+        "level": "INFO",
+        "message": "send accepted",
+        "status": 202,
+        "client": "acme",
+        "to": "+98912***4567",
+    }
+    assert told.value("sms_send_requests_total") == 1
+    assert told.value("sms_send_request_success_total") == 1
+    assert told.value("sms_send_request_error_total") == 0
+    assert told.value("sms_send_request_latency_seconds_count") == 1
+
+
+async def test_a_refused_send_names_its_code_and_stage(told: Told) -> None:
+    """What was wrong is found by code and stage; a client that is not known yet is not named."""
+    failure = Refused(codes.UNAUTHORIZED)
+    failure.stage = "auth"
+    assert told.answered(401, failure) == {
+        "level": "INFO",
+        "message": "send refused",
+        "status": 401,
+        "error_code": "UNAUTHORIZED",
+        "stage": "auth",
+    }
+    assert told.value("sms_send_requests_total") == told.value("sms_send_request_error_total") == 1
+    assert told.value("sms_send_request_success_total") == 0
+
+
+async def test_what_is_no_send_is_not_counted_as_one(told: Told) -> None:
+    """Health checks and scrapes are logged for debugging only; an unknown path is worth a line."""
+    assert told.answered(200, is_send=False)["level"] == "DEBUG"
+    line = told.answered(404, Refused(codes.NOT_FOUND), is_send=False)
+    assert (line["level"], line["message"], line["error_code"]) == ("INFO", "request refused", "NOT_FOUND")
+    assert told.value("sms_send_requests_total") == 0
+
+
+async def test_the_key_is_shown_by_its_hint(told: Told) -> None:
+    """And a replay is told from a first answer."""
+    context = Exchange().context
+    context.is_send = True
+    context.api_key_hint = "sms_…"
+    context.headers[b"idempotent-replayed"] = b"true"
+    told.telemetry.answered(context, 202, None)
+    line = told.lines.one()
+    assert (line["client_api_key"], line["replayed"]) == ("sms_…", True)
+
+
+async def test_a_bug_is_logged_with_its_places(told: Told) -> None:
+    """The operators find the cause by tracking_id; the bug's own words, which may quote a message, stay out."""
+    failure = Refused(codes.INTERNAL_ERROR)
+    try:
+        raise KeyError("the secret")
+    except KeyError as error:
+        failure.__cause__ = error
+    line = told.answered(500, failure)
+    assert line["level"] == "ERROR"
+    assert "KeyError" in line["exception"]
+    assert "test_telemetry.py" in line["exception"]
+    assert "secret" not in json.dumps(line)
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        (OutcomeUnknown(), BrokerUnknown("no confirm within 5 s")),
+        (Refused(codes.SERVICE_UNAVAILABLE), StoreUnavailable("no answer within 250 ms")),
+    ],
+    ids=repr,
+)
+async def test_what_is_expected_to_fail_is_logged_with_its_reason(
+    told: Told, failure: NotAccepted, cause: Exception
+) -> None:
+    """Our own words about store and broker are for people; a traceback would say less."""
+    failure.__cause__ = cause
+    line = told.answered(503, failure)
+    assert line["cause"] == str(cause)
+    assert "exception" not in line
+
+
+@pytest.mark.parametrize(
+    ("failure", "counted"),
+    [
+        (Refused(codes.UNKNOWN_PROVIDER), {"unknown": 1.0}),
+        (Refused(codes.NO_PROVIDER_AVAILABLE), {"none": 1.0}),
+        (Refused(codes.PROVIDER_DISABLED, details={"providers": ["off"]}), {"off": 1.0}),
+        (
+            Refused(codes.ALL_PROVIDERS_DISABLED, details={"providers": ["off", "down"]}),
+            {"off": 1.0, "down": 1.0},
+        ),
+        (Refused(codes.TOO_MANY_REQUESTS), {}),
+    ],
+    ids=repr,
+)
+async def test_refusals_of_the_gate_are_counted_by_client(
+    told: Told, failure: Refused, counted: dict[str, float]
+) -> None:
+    """And by provider, where it was one that is configured; never by what the caller wrote."""
+    told.answered(failure.code.status, failure, ACME)
+    disabled = "sms_request_rejected_provider_disabled_total"
+    found = {
+        "unknown": told.value("sms_request_rejected_unknown_provider_total", client="acme"),
+        "none": told.value("sms_request_rejected_no_provider_available_total", client="acme"),
+        "off": told.value(disabled, client="acme", provider="off"),
+        "down": told.value(disabled, client="acme", provider="down"),
+    }
+    assert {name: value for name, value in found.items() if value is not None} == counted
+    assert b"hush" not in told.metrics.exposition("")[0]
+
+
+async def test_stages_are_measured_by_time_and_refusal(told: Told) -> None:
+    """Only the stage that refused is counted with the code."""
+    told.telemetry.stage_left("quota", 0.001, "TOO_MANY_REQUESTS")
+    told.telemetry.stage_left("auth", 0.002, None)
+    assert told.value("sms_stage_refusals_total", stage="quota", code="TOO_MANY_REQUESTS") == 1
+    assert told.value("sms_stage_refusals_total", stage="auth", code="TOO_MANY_REQUESTS") is None
+    assert told.value("sms_stage_duration_seconds_sum", stage="auth") == 0.002
+    assert told.value("sms_stage_duration_seconds_count", stage="quota") == 1
+
+
+async def test_replays_are_counted(told: Told) -> None:
+    """Stored answers sent again have a counter of their own."""
+    told.telemetry.replayed()
+    assert told.value("sms_replays_total") == 1
+
+
+async def test_a_step_that_was_passed_over_is_counted_and_warned_of(told: Told) -> None:
+    """The log has the reason and the request it concerns."""
+    context = Exchange().context
+    told.telemetry.store_failed(context, "quota", "give_back", StoreUnavailable("no answer"))
+    line = told.lines.one()
+    assert (line["level"], line["stage"], line["cause"]) == ("WARNING", "quota", "no answer")
+    assert line["tracking_id"] == context.tracking_id
+    assert "give_back" in line["message"]
+    assert told.value("sms_store_passed_over_total", stage="quota", operation="give_back") == 1
