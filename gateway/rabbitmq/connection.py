@@ -1,0 +1,301 @@
+"""One supervised connection to RabbitMQ: made again after every loss, for ever, and known to be usable or not.
+
+aiormq gives the protocol; what it leaves open is settled here. It does not reconnect. It notices a half-open connection
+only after three heartbeats, and closing such a connection may wait on the dead peer, so the socket is kept at hand to
+be dropped. It has no public flag for a connection that the broker has blocked. And a lost connection may surface as
+``CancelledError``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+
+from aiormq import AMQPError, Connection, ConnectionClosed, TransportFactory
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory
+
+from gateway.dependency import ConnectionWatcher
+from gateway.rabbitmq.topology import TopologyRefused
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5
+"""Asked of the broker unless the URL asks for another: a dead peer is then noticed after 18 s at the latest."""
+
+_CONNECT_SECONDS = 5.0
+_SET_UP_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
+_RETRY_SECONDS = (0.1, 5.0)
+# The broker's word that it blocks or unblocks is read by aiormq but not passed on.
+_BLOCKED_POLL_SECONDS = 0.25
+_UNCONFIRMED_IN_A_ROW = 2
+
+BLOCKED = "RabbitMQ has blocked publishing: it is low on memory or disk"
+
+T = TypeVar("T")
+SetUp = Callable[[Connection], Awaitable[None]]
+
+
+class _Lost(Exception):
+    """The connection is of no use any more; the text says why."""
+
+
+class BrokerConnection:
+    """Keeps a connection, and what ``set_up`` makes on it, alive.
+
+    ``url`` is one AMQP URL, or several of one cluster, separated by commas, which are tried in turn. ``purpose`` names
+    the connection in RabbitMQ's own listings. ``set_up`` is called on each new connection and again after ``renew``;
+    what it raises ends the connection, and the next attempt follows. Raises ``ValueError``, without the URL, for a URL
+    that is none.
+    """
+
+    def __init__(
+        self, url: str, purpose: str, set_up: SetUp, on_connection: ConnectionWatcher = lambda up: None
+    ) -> None:
+        self._urls = [_with_options(one, purpose) for one in re.split(r",(?=amqps?://)", url)]
+        self._purpose = purpose
+        self._set_up = set_up
+        self._on_connection = on_connection
+        self._connection: Connection | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wake = asyncio.Event()
+        self._renew = False
+        self._recycle = False
+        self._unconfirmed = 0
+        self._confirmed_at = 0.0
+        self._is_up = False
+        self._reported: str | None = None
+        self.last_error = "no connection has been made yet"
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self.spawn(self._supervise())
+
+    async def close(self) -> None:
+        """Close the connection, and make no new one."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self.last_error = "closed by this gateway"
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run ``work``, which raises nothing, beside the connection until it ends or the connection is closed."""
+        task = asyncio.create_task(work, name=self._purpose)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def obstacle(self) -> str | None:
+        """Why nothing can be published at this moment, in words without secrets; None when it can be."""
+        connection = self._connection
+        if connection is None or not connection.is_opened:
+            return f"RabbitMQ is not connected: {self.last_error}"
+        return None if is_unblocked(connection) else BLOCKED
+
+    def renew(self) -> None:
+        """Have ``set_up`` called again on the present connection, soon."""
+        self._renew = True
+        self._wake.set()
+
+    def confirmed(self) -> None:
+        """The broker has confirmed a publish on this connection."""
+        self._confirmed_at = time.monotonic()
+        self._unconfirmed = 0
+
+    def unconfirmed(self, waited_seconds: float) -> None:
+        """A publish was waited for in vain: twice in a row, and the connection is taken to be dead and replaced."""
+        if self._connection is None or not is_unblocked(self._connection):
+            # An alarm explains it, and a new connection would not help.
+            return
+        if time.monotonic() - self._confirmed_at < waited_seconds:
+            # Meanwhile another was confirmed: the connection lives, and it is the queue that does not answer.
+            return
+        self._unconfirmed += 1
+        if self._unconfirmed >= _UNCONFIRMED_IN_A_ROW:
+            self._recycle = True
+            self._wake.set()
+
+    async def _supervise(self) -> None:
+        shortest, longest = _RETRY_SECONDS
+        ceiling = shortest
+        attempt = 0
+        while True:
+            began = time.monotonic()
+            error = await self._outlive(self._urls[attempt % len(self._urls)])
+            attempt += 1
+            if error != self._reported:
+                log.warning("%s: %s", self._purpose, error)
+            self.last_error = self._reported = error
+            if time.monotonic() - began > longest:
+                ceiling = shortest
+            ceiling = min(2 * ceiling, longest)
+            await asyncio.sleep(random.uniform(shortest, ceiling))  # noqa: S311 - jitter, not a secret
+
+    async def _outlive(self, url: str) -> str:
+        """Live through one connection, and say how it ended."""
+        try:
+            await self._live(url)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # aiormq rejects what waits on a connection that it closes with a CancelledError nobody asked for.
+            return "the connection was lost"
+        except Exception as error:  # noqa: BLE001 - whatever ends a connection, the next attempt follows
+            return _reason(error)
+        return "the connection was lost"
+
+    async def _live(self, url: str) -> None:
+        transport = _Transport()
+        connection = Connection(url, transport_factory=transport)
+        reason = "closed by this gateway"
+        try:
+            await _connect(connection, transport)
+            await self._prepare(connection)
+            self._unconfirmed = 0
+            self._recycle = False
+            self.last_error = "the connection was lost"
+            self._reported = None
+            self._connection = connection
+            await self._watch(connection)
+        except _Lost as error:
+            reason = str(error)
+            # The peer does not answer: there is nothing to wait for.
+            transport.abort()
+            raise
+        finally:
+            self._connection = None
+            self._tell(False)
+            await _close(connection, transport, reason)
+
+    async def _watch(self, connection: Connection) -> None:
+        lost = connection.closing
+        lost.add_done_callback(lambda _: self._wake.set())
+        while connection.is_opened:
+            is_usable = is_unblocked(connection)
+            self._tell(is_usable)
+            if self._recycle:
+                raise _Lost("the broker did not confirm in time twice in a row")
+            if self._renew and is_usable:
+                await self._prepare(connection)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BLOCKED_POLL_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+        await asyncio.wait({lost}, timeout=_CLOSE_SECONDS)
+        if lost.done():
+            await lost
+
+    async def _prepare(self, connection: Connection) -> None:
+        self._renew = False
+        async with asyncio.timeout(_SET_UP_SECONDS):
+            await self._set_up(connection)
+
+    def _tell(self, is_up: bool) -> None:
+        if is_up != self._is_up:
+            self._is_up = is_up
+            log.info("%s: %s", self._purpose, "usable" if is_up else "not usable")
+            self._on_connection(is_up)
+
+
+def is_unblocked(connection: Connection) -> bool:
+    """Whether the broker takes publishes on a connection, as far as it has said so."""
+    # ``ready`` waits until the connection is unblocked: it ends at its first step, or it would wait.
+    waiting = connection.ready()
+    try:
+        waiting.send(None)
+    except StopIteration:
+        return True
+    waiting.close()
+    return False
+
+
+class _Transport(TransportFactory):
+    """Opens the socket as aiormq would, and keeps it at hand."""
+
+    def __init__(self) -> None:
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect."""
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, self._writer = await factory.create(url, **kwargs)
+        return reader, self._writer
+
+    def abort(self) -> None:
+        """Drop the connection without a word: nothing that waits on it waits any longer."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+async def _connect(connection: Connection, transport: _Transport) -> None:
+    connecting = asyncio.ensure_future(connection.connect())
+    connecting.add_done_callback(_retrieve)
+    try:
+        await asyncio.wait({connecting}, timeout=_CONNECT_SECONDS)
+        if not connecting.done():
+            raise TimeoutError(f"no answer to the connection attempt within {_CONNECT_SECONDS:g} s")
+        connecting.result()
+    finally:
+        if not connecting.done():
+            # First the socket: a cancelled attempt would say goodbye to a peer that may not listen.
+            transport.abort()
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=_CLOSE_SECONDS)
+
+
+async def _close(connection: Connection, transport: _Transport, reason: str) -> None:
+    closing = asyncio.ensure_future(connection.close(ConnectionClosed(0, reason)))
+    closing.add_done_callback(_retrieve)
+    await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+    transport.abort()
+    await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at a result that nobody may wait for any more, so that asyncio does not report it."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _reason(error: Exception) -> str:
+    """What people are told of ``error``. Only the words of the broker and of the operating system are passed on."""
+    if isinstance(error, TimeoutError) and not error.args:
+        return "no answer in time"
+    if isinstance(error, AMQPError | OSError | TopologyRefused | _Lost):
+        return str(error.args[-1]) if error.args else type(error).__name__
+    log.error("an unexpected error on the connection to RabbitMQ", exc_info=error)
+    return type(error).__name__
+
+
+def _with_options(url: str, purpose: str) -> str:
+    """The URL with a short heartbeat and the connection's name, where it does not set them itself."""
+    parts = _split(url.strip())
+    if parts is None:
+        raise ValueError(
+            "a RabbitMQ URL has the form amqp://USER:PASSWORD@HOST:PORT/VHOST, special characters percent-encoded"
+        )
+    given = parse_qs(parts.query)
+    options = {"heartbeat": str(HEARTBEAT_SECONDS), "name": quote(purpose)}
+    added = [f"{name}={value}" for name, value in options.items() if name not in given]
+    return parts._replace(query="&".join(filter(None, (parts.query, *added)))).geturl()
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an AMQP URL. None for any other: what urllib says of it might repeat the password."""
+    try:
+        parts = urlsplit(url)
+        is_valid = (
+            parts.scheme in ("amqp", "amqps") and parts.hostname and parts.port != 0 and not parts.fragment
+        )
+    except ValueError:
+        return None
+    return parts if is_valid else None

@@ -1,0 +1,156 @@
+"""The adapters that keep the contracts of ``Outbox`` and ``HeartbeatBus``; who writes another adds it below."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+import aiormq
+import pytest
+
+from gateway.dependency import ConnectionWatcher, Dependency, HeartbeatBus
+from gateway.embedded.database import Database
+from gateway.embedded.heartbeats import EmbeddedHeartbeats
+from gateway.embedded.outbox import EmbeddedOutbox
+from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology
+from pipeline.envelope import ConfigFingerprint, Envelope
+from pipeline.facts import Message, Route
+from pipeline.ports import Outbox
+from tests.gateways import consume
+from tests.servers import RabbitServer
+
+
+class LivingOutbox(Outbox, Dependency, Protocol):
+    """What the contract of an outbox is about."""
+
+
+class LivingBus(HeartbeatBus, Protocol):
+    """What the contract of a bus is about."""
+
+    async def start(self) -> None:
+        """See ``gateway.dependency.Dependency``."""
+
+    async def close(self) -> None:
+        """See ``gateway.dependency.Dependency``."""
+
+
+class Harness(Protocol):
+    """The place that belongs to one test: whatever is made here shares its data."""
+
+    def outbox(self, on_connection: ConnectionWatcher = lambda up: None) -> LivingOutbox:
+        """One that is not started."""
+
+    def bus(self) -> LivingBus:
+        """One that is not started."""
+
+    async def stored(self) -> list[tuple[str, bytes]]:
+        """What the outboxes have stored since this was last asked: tracking_id and body, the oldest first."""
+
+
+class RabbitHarness:
+    """Exchanges and queues of the test's own on the shared server."""
+
+    def __init__(self, url: str, queue_type: str) -> None:
+        name = f"test.{uuid.uuid4().hex[:8]}"
+        self.url = url
+        self.topology = Topology(name, name, queue_type, f"{name}.heartbeat", f"{name}.heartbeat")
+
+    def outbox(self, on_connection: ConnectionWatcher = lambda up: None) -> RabbitOutbox:
+        """See ``Harness``."""
+        return RabbitOutbox(self.url, self.topology, "server-a", on_connection=on_connection)
+
+    def bus(self) -> RabbitHeartbeats:
+        """See ``Harness``."""
+        return RabbitHeartbeats(self.url, self.topology, "server-a")
+
+    async def stored(self) -> list[tuple[str, bytes]]:
+        """See ``Harness``."""
+        found = await consume(self.url, self.topology.queue)
+        return [(properties.message_id, body) for properties, body in found]
+
+    async def remove(self) -> None:
+        """Leave nothing on the server."""
+        topology = self.topology
+        connection = await aiormq.connect(self.url)
+        channel = await connection.channel()
+        for queue in (topology.queue, topology.dead_queue, topology.heartbeat_queue):
+            await channel.queue_delete(queue)
+        for exchange in (topology.exchange, topology.dead_exchange, topology.heartbeat_exchange):
+            await channel.exchange_delete(exchange)
+        await connection.close()
+
+
+class EmbeddedHarness:
+    """A file of the test's own. Each adapter has a connection of its own, as in processes that share the file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._position = 0
+
+    def outbox(self, on_connection: ConnectionWatcher = lambda up: None) -> EmbeddedOutbox:
+        """See ``Harness``."""
+        return EmbeddedOutbox(Database(self.path), on_connection=on_connection)
+
+    def bus(self) -> EmbeddedHeartbeats:
+        """See ``Harness``."""
+        return EmbeddedHeartbeats(Database(self.path), poll_seconds=0.05)
+
+    async def stored(self) -> list[tuple[str, bytes]]:
+        """See ``Harness``."""
+        reader = EmbeddedOutbox(Database(self.path))
+        await reader.start()
+        waiting = await reader.waiting(after=self._position, limit=10_000)
+        await reader.close()
+        if waiting:
+            self._position = waiting[-1].position
+        return [(message.tracking_id, message.body) for message in waiting]
+
+
+@contextlib.asynccontextmanager
+async def _rabbitmq(request: pytest.FixtureRequest, queue_type: str) -> AsyncIterator[Harness]:
+    server: RabbitServer = request.getfixturevalue("rabbit_server")
+    harness = RabbitHarness(server.url, queue_type)
+    yield harness
+    await harness.remove()
+
+
+@contextlib.asynccontextmanager
+async def _embedded(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
+    yield EmbeddedHarness(str(request.getfixturevalue("tmp_path") / "gateway.db"))
+
+
+MakeHarness = Callable[[pytest.FixtureRequest], contextlib.AbstractAsyncContextManager[Harness]]
+
+HARNESSES: dict[str, MakeHarness] = {
+    "rabbitmq": lambda request: _rabbitmq(request, "quorum"),
+    "rabbitmq-classic": lambda request: _rabbitmq(request, "classic"),
+    "embedded": _embedded,
+}
+
+
+def envelope(text: str = "Hello", tracking_id: str | None = None) -> Envelope:
+    """A valid one, with a tracking_id of its own unless it is given one."""
+    return Envelope(
+        tracking_id=tracking_id or str(uuid.uuid4()),
+        client="acme",
+        message=Message("+989121234567", text, 3600, ("Alpha",)),
+        route=Route(("alpha",)),
+        config_fingerprint=ConfigFingerprint("a" * 64, "b" * 64),
+        created_at=datetime.now(UTC),
+    )
+
+
+async def usable(dependency: Dependency, within_seconds: float = 30.0) -> None:
+    """Wait until it answers."""
+    async with asyncio.timeout(within_seconds):
+        while True:
+            try:
+                await dependency.ping()
+            except Exception:  # noqa: BLE001 - each adapter has errors of its own, all meaning "not yet"
+                await asyncio.sleep(0.02)
+            else:
+                return
