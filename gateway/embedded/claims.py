@@ -85,8 +85,13 @@ def take(
     return Reservation(client.name, day, client.daily_quota, counted, token, claim)
 
 
-def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int) -> bool:
-    """Keep the answer and drop the rest; False when the claim is lost."""
+def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, *, refused: bool) -> bool:
+    """Keep the answer and drop the rest; False when the claim is lost.
+
+    What is still charged is given back when the answer refuses: the step that was to do so may have failed.
+    """
+    if refused:
+        give_back(cursor, claim)
     return (
         cursor.execute(
             "UPDATE claims SET answer = ?, token = NULL, leased_until = 0, armed = 0, charged_on = NULL, expires_at = ?"

@@ -80,7 +80,8 @@ class EmbeddedStore:
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """See ``Claims.complete``."""
         packed = answer.pack(claim.tracking_id)
-        step = partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms)
+        refused = answer.status != 202
+        step = partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms, refused=refused)
         # The answer stands whether or not this is in time: done late, it still spares a retry the wait for the lease.
         _hold(await self._do(step, withdraw=False))
 

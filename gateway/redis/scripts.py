@@ -25,7 +25,7 @@ def _script(name: str, *after: str) -> Script:
 
 BEGIN = _script("begin", "record")
 ARM = _script("arm", "record")
-COMPLETE = _script("complete", "record")
+COMPLETE = _script("complete", "record", "counter")
 RELEASE = _script("release", "record", "counter")
 SUSPEND = _script("suspend", "record")
 TAKE_WITH_CLAIM = _script("take_with_claim", "record", "counter")

@@ -99,9 +99,12 @@ class RedisStore:
         claim.armed = True
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
-        """See ``Claims``."""
+        """See ``Claims``. A refusal gives back what is still charged under the claim."""
+        keys: tuple[bytes, ...] = (self._record(claim),)
+        if answer.status != 202:
+            keys += (self._keys.counters(claim.client),)
         arguments = (claim.token, answer.pack(claim.tracking_id), self._keep_ms)
-        if not await self._call(scripts.COMPLETE, (self._record(claim),), arguments):
+        if not await self._call(scripts.COMPLETE, keys, arguments):
             raise ClaimLost
 
     async def release(self, claim: Claim) -> None:

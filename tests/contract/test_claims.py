@@ -125,6 +125,36 @@ async def test_a_refusal_completes_a_claim_that_was_never_armed(store: Store, cl
     assert await store.begin(claim_on(client)) == Replay(REFUSAL)
 
 
+async def test_a_refusal_gives_back_what_is_still_charged(store: Store, client: Client) -> None:
+    """Giving back may have failed before: the step that stores the refusal does it, and late ones do it no more."""
+    charged = claim_on(client)
+    await store.begin(charged)
+    taken = await store.take(client, TODAY, charged.token, charged)
+    assert isinstance(taken, Reservation)
+    await store.complete(charged, REFUSAL)
+    assert await used_by(store, client) == 0
+    assert await store.begin(claim_on(client)) == Replay(REFUSAL)
+    other = claim_on(client, "other")
+    await store.begin(other)
+    await store.take(client, TODAY, other.token, other)
+    await store.give_back(taken)
+    assert await used_by(store, client) == 1
+
+
+async def test_a_refusal_gives_nothing_back_twice(store: Store, client: Client) -> None:
+    """Where giving back did not fail, storing the refusal gives back nothing of anybody else's."""
+    kept, refused = claim_on(client, "kept"), claim_on(client, "refused")
+    for claim in (kept, refused):
+        await store.begin(claim)
+        taken = await store.take(client, TODAY, claim.token, claim)
+        assert isinstance(taken, Reservation)
+        if claim is refused:
+            await store.give_back(taken)
+    await store.complete(refused, REFUSAL)
+    await store.complete(kept, accepted(kept.tracking_id))
+    assert await used_by(store, client) == 1
+
+
 async def test_begin_sent_twice_gives_the_same(store: Store, client: Client) -> None:
     """A request does not wait for itself: a begin that arrives again finds its own token."""
     claim = claim_on(client)
