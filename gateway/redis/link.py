@@ -19,6 +19,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address, Connection
+from gateway.redis.bound import pause
 
 _logger = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ class Link:
     async def _watch(self) -> None:
         while True:
             waiting, replies = bool(self._in_flight), self._replies
-            await asyncio.sleep(self._silence_seconds)
+            await pause(self._silence_seconds)
             if waiting and replies == self._replies:
                 raise Disconnected(f"no reply for {self._silence_seconds:g} s")
 

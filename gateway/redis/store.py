@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from datetime import date
 from typing import Any
@@ -12,6 +11,7 @@ from redis.exceptions import NoScriptError, RedisError
 from gateway.dependency import ConnectionWatcher
 from gateway.redis import scripts
 from gateway.redis.address import Address
+from gateway.redis.bound import within
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.scripts import Script
@@ -174,8 +174,7 @@ class RedisStore:
 
     async def _bounded(self, step: Coroutine[Any, Any, Any]) -> Any:
         try:
-            async with asyncio.timeout(self._call_seconds):
-                return await step
+            return await within(self._call_seconds, step)
         except TimeoutError:
             reason = f"no answer within {self._call_seconds * 1000:g} ms"
         except RedisError as error:

@@ -9,7 +9,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import pytest
 import redis
+import uvloop
 
 from gateway.redis.store import RedisStore
 from pipeline.answer import Answer, accepted
@@ -328,6 +329,28 @@ async def test_sigstop(server: RedisServer, store: RedisStore, hasty: RedisStore
             assert time.monotonic() - started < SOON / 3
     await recovered(hasty)
     await check_replies_are_in_order(store, hasty)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+async def test_a_pause_of_our_own(
+    server: RedisServer, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    """Replies that came while our own process did not look are read before anything is called late."""
+    told: list[bool] = []
+
+    async def main() -> None:
+        client = some_client()
+        async with opened(server.url, on_connection=told.append) as hasty:
+            await recovered(hasty)
+            for _ in range(3):
+                asked = [asyncio.create_task(hasty.take(client, TODAY, f"{n}", None)) for n in range(50)]
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                time.sleep(1)  # noqa: ASYNC251 - that is the pause: longer than a call may take, and than any silence
+                assert len(await asyncio.gather(*asked)) == 50
+            assert told == [True]
+
+    await asyncio.to_thread(run, main())
 
 
 async def test_half_open_connection(server: RedisServer) -> None:
