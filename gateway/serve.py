@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -11,11 +13,11 @@ from types import FrameType
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from gateway.protocol import BoundedHttpProtocol
 from gateway.settings import Settings
 
 # Long enough for every request in flight to get its answer (see pipeline.admission), short of the 15 s promised.
 _GRACE_SECONDS = 14
-_MAX_HEADER_BYTES = 16 * 1024
 
 
 def serve(settings: Settings, workers: int) -> int:
@@ -30,7 +32,7 @@ def serve(settings: Settings, workers: int) -> int:
         host=settings.host,
         port=settings.port,
         workers=workers,
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -39,11 +41,11 @@ def serve(settings: Settings, workers: int) -> int:
         proxy_headers=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_GRACE_SECONDS,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
     )
     # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    _allow_many_connections()
     if workers == 1:
         server = uvicorn.Server(config)
         server.run()
@@ -61,6 +63,13 @@ def _serve_in_several(config: uvicorn.Config) -> int:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls its limit infinite and refuses it.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -57,7 +57,6 @@ class Boundary:
                 status = CLIENT_CLOSED_REQUEST
             except Exception as error:
                 failure = _failure(context, error)
-                failure.__cause__ = error
             if failure is not None and not status:
                 await self._answer(context, failure).send(answering)
         finally:
@@ -75,4 +74,6 @@ def _failure(context: Context, error: Exception) -> NotAccepted:
         if context.is_reading:
             return Refused(codes.REQUEST_TIMEOUT, headers=((b"connection", b"close"),))
         return Refused(codes.SERVICE_UNAVAILABLE, retry_after=1)
-    return Refused(codes.INTERNAL_ERROR)
+    failure = Refused(codes.INTERNAL_ERROR)
+    failure.__cause__ = error
+    return failure

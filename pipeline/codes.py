@@ -108,6 +108,11 @@ METHOD_NOT_ALLOWED = Code(
     405,
     "This path does not take this method; the header Allow names those it takes.",
 )
+BAD_REQUEST = Code(
+    "BAD_REQUEST",
+    400,
+    "What arrived is no HTTP request. Send HTTP/1.1, with a head of at most 64 KiB.",
+)
 INTERNAL_ERROR = Code(
     "INTERNAL_ERROR",
     500,
@@ -115,4 +120,4 @@ INTERNAL_ERROR = Code(
 )
 
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Code))
-"""Every code above, in the order of the contract's table."""
+"""Every code above."""

@@ -9,6 +9,8 @@ import time
 import pytest
 from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of, raw_connection, read_answer
 
+import schemas
+
 HEAD = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\n"
 VALID = json.dumps({"to": NUMBER, "text": TEXT})
 
@@ -168,18 +170,95 @@ def test_a_header_given_twice_is_no_key(gateway: Gateway) -> None:
             assert read_answer(connection)[0] == status
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\nA\0: b\r\n\r\n", b"\x16\x03\x01\x02\0\x01"],
-)
-def test_what_is_not_http_ends_its_connection_and_nothing_else(gateway: Gateway, garbage: bytes) -> None:
-    """The server refuses or drops what is not HTTP, and goes on serving others."""
-    with raw_connection(gateway, seconds=5) as connection:
-        connection.sendall(garbage)
+GARBAGE = {
+    "NULs": b"\0\0\0\0\r\n\r\n",
+    "no version": b"GET\r\n\r\n",
+    "a NUL in a header's name": b"POST / HTTP/1.1\r\nA\0: b\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\0\x01",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a negative length": f"{HEAD}Content-Length: -1\r\n\r\n".encode(),
+    "two lengths": f"{HEAD}Content-Length: 5\r\nContent-Length: 6\r\n\r\n".encode(),
+    "a path beyond ASCII": b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a tunnel": b"CONNECT x:1 HTTP/1.1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_what_is_not_http_is_refused_and_its_connection_closed(gateway: Gateway, name: str) -> None:
+    """Even what the parser cannot read is answered in the one form, and others are served on."""
+    with raw_connection(gateway) as connection:
+        connection.sendall(GARBAGE[name])
         connection.shutdown(socket.SHUT_WR)
-        answer = connection.recv(65536)
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+        status, headers, body = read_answer(connection)
+        assert connection.recv(1) == b""
+    assert (status, json.loads(body)["error_code"]) == (400, "BAD_REQUEST")
+    assert schemas.load("error").violations(json.loads(body)) == []
+    assert json.loads(body)["tracking_id"] == headers["x-tracking-id"]
     assert gateway.http.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["BREW", "post", "FOO"])
+def test_a_method_that_http_does_not_know_is_not_allowed(gateway: Gateway, method: str) -> None:
+    """405 in the one form, with ``Allow``."""
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{method} {SEND} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        status, headers, body = read_answer(connection)
+    assert (status, json.loads(body)["error_code"]) == (405, "METHOD_NOT_ALLOWED")
+    assert "POST" in headers["allow"]
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_an_offer_to_upgrade_is_passed_over(gateway: Gateway, backend: Backend, protocol: str) -> None:
+    """Java's HTTP client offers HTTP/2 with each request: the message is taken as if it had not."""
+    body = VALID.encode()
+    offer = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    with raw_connection(gateway) as connection:
+        for _ in range(2):
+            connection.sendall(f"{HEAD}{offer}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert read_answer(connection)[0] == 202
+    assert len(backend.take_all()) == 2
+
+
+def test_a_text_that_looks_like_a_header_stays_as_it_is(gateway: Gateway, backend: Backend) -> None:
+    """What is passed over in a head is not touched in a body, however it is cut into packets."""
+    text = "a\r\nUpgrade: b\r\n\r\nupgrade:"
+    body = json.dumps({"to": NUMBER, "text": text}).encode().replace(b"\\r\\n", b"\\r\\n")
+    head = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode()
+    for cut in (len(head), len(head) + 30):
+        with raw_connection(gateway) as connection:
+            connection.sendall((head + body)[:cut])
+            time.sleep(0.1)
+            connection.sendall((head + body)[cut:])
+            assert read_answer(connection)[0] == 202
+    assert [envelope["text"] for envelope in backend.take_all()] == [text, text]
+
+
+def test_an_endless_head_is_cut_off(gateway: Gateway) -> None:
+    """A head beyond its bound ends its connection."""
+    with raw_connection(gateway) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nX-Endless: ")
+        sent = 0
+        try:
+            while sent < 1 << 26:
+                sent += connection.send(b"a" * 4096)
+        except OSError:
+            pass
+        assert sent < 1 << 24
+
+
+def test_a_head_that_does_not_arrive_times_out(gateway: Gateway) -> None:
+    """Who connects and says nothing, or half of a head, is let go; also after a first request."""
+    with (
+        raw_connection(gateway, 30) as silent,
+        raw_connection(gateway, 30) as slow,
+        raw_connection(gateway, 30) as second,
+    ):
+        slow.sendall(b"GET /healthz HT")
+        second.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(second)[0] == 200
+        second.sendall(b"GET /healthz HT")
+        for connection in (silent, slow, second):
+            assert connection.recv(1) == b""
 
 
 def test_nothing_above_was_a_bug(gateway: Gateway) -> None:

@@ -1,0 +1,115 @@
+"""uvicorn's HTTP protocol, with what it leaves open settled: the bounds of a request's head, and what is no HTTP.
+
+A head that is too large or too slow ends its connection. What the parser refuses is answered in the form of every other
+error. And an offer to upgrade, such as Java's HTTP client makes with each request, is passed over as RFC 9110, 7.8
+allows: the parser would take the body for the new protocol's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import re
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pipeline import codes
+from pipeline.failures import Refused
+
+HEAD_SECONDS = 10.0
+"""How long the head of a request may take, from its first byte, and a new connection to begin one."""
+HEAD_BYTES = 64 * 1024
+"""How large a head may be; more in one packet may pass, since the parser has it then."""
+
+_METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection. The body's bounds are the application's (see ``pipeline.payload``); a connection that idles
+    between two requests is closed by uvicorn itself.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """A connection is there: its first head must come."""
+        super().connection_made(transport)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._is_in_body = False
+        self._received = b""
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes are there; if they belong to a head that is still arriving they are counted."""
+        if not self._is_in_body and b"pgrade:" in data:
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        self._received = data
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > HEAD_BYTES:
+            self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
+
+    def on_message_begin(self) -> None:
+        """The parser has seen the first byte of a head."""
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The parser has seen the whole head."""
+        self._end_head()
+        self._is_in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The parser has seen the whole request."""
+        self._is_in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser refused; called while its exception is handled."""
+        if isinstance(sys.exception(), httptools.HttpParserInvalidMethodError) and _METHOD.match(
+            self._received
+        ):
+            allow = ((b"allow", b"GET, HEAD, POST"),)
+            self._refuse(Refused(codes.METHOD_NOT_ALLOWED, headers=allow))
+        else:
+            self._refuse(Refused(codes.BAD_REQUEST))
+
+    def _refuse(self, refused: Refused) -> None:
+        self._end_head()
+        tracking_id = str(uuid.uuid4())
+        answer = refused.answer(tracking_id, datetime.now(UTC))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"x-tracking-id", tracking_id.encode()),
+            (b"connection", b"close"),
+            *answer.headers,
+        ]
+        first = f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}\r\n".encode()
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(first + lines + b"\r\n" + answer.body)
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _end_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
