@@ -147,7 +147,7 @@ def create(configured: Settings) -> Starlette:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     """Turn the router's own errors into refusals, which the boundary renders."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it with nothing else
+    assert isinstance(error, HTTPException)
     if error.status_code == codes.METHOD_NOT_ALLOWED.status:
         allow = (error.headers or {}).get("Allow", "")
         raise Refused(codes.METHOD_NOT_ALLOWED, headers=((b"allow", allow.encode()),))

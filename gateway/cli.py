@@ -127,9 +127,10 @@ def _new_key(options: argparse.Namespace) -> int:
 
 
 def _messages(options: argparse.Namespace) -> int:
+    path = _embedded_path()
     from gateway.embedded.commands import show_messages
 
-    return show_messages(_embedded_path(), follow=options.follow, full=options.full)
+    return show_messages(path, follow=options.follow, full=options.full)
 
 
 def _forward(options: argparse.Namespace) -> int:
@@ -146,10 +147,9 @@ def _forward(options: argparse.Namespace) -> int:
 def _embedded_path() -> str:
     url = settings.environment().get(RABBITMQ_URL.name, "")
     if not url.startswith(EMBEDDED):
+        name = RABBITMQ_URL.name
         raise ConfigurationError(
-            [
-                f"{RABBITMQ_URL.name}: does not name an embedded outbox: write {RABBITMQ_URL.name}={EMBEDDED}PATH of its file"
-            ]
+            [f"{name}: names no embedded outbox: write {name}={EMBEDDED}PATH of its file"]
         )
     return url.removeprefix(EMBEDDED)
 

@@ -52,7 +52,7 @@ class Health:
         except TimeoutError:
             state = "down"
             self._last_errors[dependency.name] = (f"no answer within {_PING_SECONDS} s", started)
-        except Exception as error:  # Whatever keeps it from answering, the report says so.
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from answering, the report says so
             state = "down"
             self._last_errors[dependency.name] = (str(error) or type(error).__name__, started)
         now = time.perf_counter()

@@ -31,8 +31,10 @@ _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. The body's bounds are the application's (see ``pipeline.payload``); a connection that idles
-    between two requests is closed by uvicorn itself.
+    """One connection.
+
+    The body's bounds are the application's (see ``pipeline.payload``); a connection that idles between two requests is
+    closed by uvicorn itself.
     """
 
     def connection_made(self, transport: Any) -> None:

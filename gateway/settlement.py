@@ -21,7 +21,7 @@ from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
 
 OWED_SECONDS = 240.0
-"""How long a step is tried again; a reservation's own record, which tells whether it was taken, lives a little longer."""
+"""How long a step is tried again; the record that tells whether a message was taken lives a little longer."""
 
 _MOST_OWED = 100_000
 _PAUSE_SECONDS = 0.25

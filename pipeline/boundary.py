@@ -55,7 +55,7 @@ class Boundary:
                 failure = raised
             except ClientDisconnected:
                 status = CLIENT_CLOSED_REQUEST
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a bug anywhere inside is answered here
                 failure = _failure(context, error)
             if failure is not None and not status:
                 await self._answer(context, failure).send(answering)

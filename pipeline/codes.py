@@ -76,7 +76,8 @@ IDEMPOTENCY_IN_PROGRESS = Code(
 OUTCOME_UNKNOWN = Code(
     "OUTCOME_UNKNOWN",
     503,
-    "The message may have been stored, but no confirmation came. Retrying with the same Idempotency-Key is safe; without a key, a retry may send twice.",
+    "The message may have been stored, but no confirmation came. "
+    "Retrying with the same Idempotency-Key is safe; without a key, a retry may send twice.",
 )
 SERVICE_UNAVAILABLE = Code(
     "SERVICE_UNAVAILABLE",

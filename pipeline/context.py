@@ -25,8 +25,10 @@ Fact = TypeVar("Fact")
 class Context:
     """What is known of one request. It lives in the ASGI scope, from the boundary to the answer.
 
-    ``stage`` is the one that works at present, ``headers`` go into the answer whatever it will be, ``is_send`` tells
-    a send from the other paths, ``is_published`` that the outbox has confirmed the message, and ``api_key_hint`` is the part of the API key that logs may show.
+    ``stage`` is the one that works at present, ``own_since`` the start of its own time, ``headers`` go into the answer
+    whatever it will be. ``is_send`` tells a send from the other paths, ``is_reading`` that its body is still arriving,
+    ``is_published`` that the outbox has confirmed the message. ``api_key_hint`` is the part of the API key that logs
+    may show, ``timer`` the request's deadline.
     """
 
     __slots__ = (

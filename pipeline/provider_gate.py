@@ -15,8 +15,8 @@ from pipeline.stage import Stage
 class ProviderGate(Stage):
     """Adds the route: canonical names, unusable ones removed, order kept.
 
-    None asked for leaves the route empty: the delivery side selects. Without ``provider_gate_enabled`` names are resolved, and
-    the state of the providers is not looked at.
+    None asked for leaves the route empty: the delivery side selects. Without ``provider_gate_enabled`` names are
+    resolved, and the state of the providers is not looked at.
     """
 
     needs = frozenset({Message})

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiormq
 import httpx
@@ -100,7 +100,7 @@ async def consume(url: str, queue: str) -> list[tuple[Any, bytes]]:
     connection = await aiormq.connect(url)
     try:
         channel = await connection.channel()
-        found = []
+        found: list[tuple[Any, bytes]] = []
         while True:
             message = await channel.basic_get(queue, no_ack=True)
             if message.delivery.name == "Basic.GetEmpty":
@@ -130,7 +130,7 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, timeout=60, limits=httpx.Limits(max_connections=50))
 
-    def start(self, *, ready: bool = True) -> Gateway:
+    def start(self, *, ready: bool = True) -> Self:
         """Start it and wait until it serves; with ``ready``, until its store and broker answer too."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -173,12 +173,13 @@ class Gateway:
 
         For tests with many requests at once: on a busy machine a call of the store may miss its 250 ms.
         """
-        for _ in range(100):
+        deadline = time.monotonic() + 30
+        while True:
             answer = self.send(client, key, **body)
-            if answer.status_code != 503 or answer.json()["error_code"] != "SERVICE_UNAVAILABLE":
-                break
+            is_refused = answer.status_code == 503 and answer.json()["error_code"] == "SERVICE_UNAVAILABLE"
+            if not is_refused or time.monotonic() > deadline:
+                return answer
             time.sleep(0.1)
-        return answer
 
     def log_text(self) -> str:
         """Everything it has printed."""
@@ -206,7 +207,7 @@ class Gateway:
         self.process.kill()
         self.process.wait()
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exception: object) -> None:

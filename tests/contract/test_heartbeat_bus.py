@@ -48,7 +48,7 @@ def heartbeat(number: int) -> bytes:
 async def arrived(heard: list[bytes], *expected: bytes) -> None:
     """Wait until these are among what was heard."""
     async with asyncio.timeout(10):
-        while not set(expected) <= set(heard):  # noqa: ASYNC110 - what is waited for comes from elsewhere
+        while not set(expected) <= set(heard):
             await asyncio.sleep(0.01)
 
 

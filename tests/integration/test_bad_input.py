@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
 
 import pytest
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of, raw_connection, read_answer
 
 import schemas
+from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of, raw_connection, read_answer
 
 HEAD = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\n"
 VALID = json.dumps({"to": NUMBER, "text": TEXT})
@@ -110,14 +111,13 @@ def test_a_body_that_does_not_arrive_times_out(gateway: Gateway) -> None:
     with raw_connection(gateway, seconds=30) as connection:
         connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\n".encode())
         connection.settimeout(0.5)
+        answers: list[tuple[int, dict[str, str], bytes]] = []
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+        while not answers and time.monotonic() < deadline:
             connection.sendall(b" ")
-            try:
-                status, headers, body = read_answer(connection)
-            except TimeoutError:
-                continue
-            break
+            with contextlib.suppress(TimeoutError):
+                answers.append(read_answer(connection))
+        ((status, headers, body),) = answers
         assert status == 408
         assert json.loads(body)["error_code"] == "REQUEST_TIMEOUT"
         assert headers["connection"] == "close"

@@ -79,7 +79,7 @@ def stored(path: Path) -> list[object]:
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(PATIENT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in threads and processes
+        while not condition():
             await asyncio.sleep(0.01)
 
 

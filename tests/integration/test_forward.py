@@ -103,7 +103,7 @@ async def publish(outbox: EmbeddedOutbox, count: int) -> list[Envelope]:
 async def until_left(outbox: EmbeddedOutbox, count: int) -> None:
     """Wait until no more than so many messages wait."""
     async with asyncio.timeout(PATIENT_SECONDS):
-        while await outbox.count() > count:  # noqa: ASYNC110 - what is waited for happens elsewhere
+        while await outbox.count() > count:
             await asyncio.sleep(0.005)
 
 

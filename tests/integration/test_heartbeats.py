@@ -8,11 +8,10 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from tests.gateways import Backend, Gateway, consume
-from tests.integration.test_operations import value
-
 import schemas
 from gateway.variables import EMBEDDED
+from tests.gateways import Backend, Gateway, consume
+from tests.integration.test_operations import value
 
 StartGateway = Callable[..., Gateway]
 

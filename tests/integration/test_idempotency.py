@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+
 from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 
@@ -102,7 +104,7 @@ def test_the_order_of_members_and_white_space_do_not_matter(gateway: Gateway, ba
         ({"providers": ["off", "down"]}, "ALL_PROVIDERS_DISABLED"),
     ],
 )
-def test_a_verdict_on_the_payload_is_replayed(gateway: Gateway, body: dict[str, object], code: str) -> None:
+def test_a_verdict_on_the_payload_is_replayed(gateway: Gateway, body: dict[str, Any], code: str) -> None:
     """Refusals that answer this payload are kept, timestamp and all."""
     key = uuid.uuid4().hex
     first, second = gateway.send(key=key, **body), gateway.send(key=key, **body)

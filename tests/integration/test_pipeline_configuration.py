@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
 import pytest
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 from pipeline import order
+from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 StartGateway = Callable[..., Gateway]
 
@@ -157,7 +159,7 @@ def test_an_operators_own_stage_is_served_by_its_import_path(
 def test_a_bug_is_a_500_that_tells_the_client_nothing_and_the_log_where(
     start_gateway: StartGateway, own_backend: Backend, tmp_path: Path
 ) -> None:
-    """INTERNAL_ERROR in the one form; the log has the places, not the words, which quote the text; quota is given back."""
+    """INTERNAL_ERROR in the one form, quota given back; the log has the places, not the words, which quote the text."""
     (tmp_path / "acme_stages.py").write_text(OWN_STAGE)
     config = write(
         tmp_path,
@@ -182,10 +184,8 @@ def test_a_bug_is_a_500_that_tells_the_client_nothing_and_the_log_where(
 
 def test_a_key_that_is_configured_by_its_digest_is_a_key(start_gateway: StartGateway) -> None:
     """``sha256:<hex>`` in the configuration, the key itself in the request."""
-    import hashlib
-
     digest = hashlib.sha256(key_of("acme").encode()).hexdigest()
-    gateway = start_gateway(CLIENT_CONFIG='{"sha256:%s": {"name": "acme"}}' % digest)
+    gateway = start_gateway(CLIENT_CONFIG=json.dumps({f"sha256:{digest}": {"name": "acme"}}))
     assert gateway.send("acme").status_code == 202
     headers = {"API-Key": f"sha256:{digest}"}
     assert gateway.http.post(SEND, json={"to": NUMBER, "text": TEXT}, headers=headers).status_code == 401

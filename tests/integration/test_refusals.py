@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 import schemas
+from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 Details = dict[str, Any] | None
 

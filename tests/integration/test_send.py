@@ -6,11 +6,12 @@ import asyncio
 import json
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from tests.gateways import NUMBER, TEXT, Backend, Gateway, consume
 
 import schemas
+from tests.gateways import NUMBER, TEXT, Backend, Gateway, consume
 
 
 def test_a_valid_request_gets_exactly_the_202_of_the_contract(gateway: Gateway) -> None:
@@ -64,7 +65,7 @@ def test_the_properties_on_the_broker_are_those_of_the_contract(gateway: Gateway
 
 @pytest.mark.parametrize("written", [{}, {"providers": None}, {"providers": []}])
 def test_no_providers_mean_smart_selection(
-    gateway: Gateway, backend: Backend, written: dict[str, object]
+    gateway: Gateway, backend: Backend, written: dict[str, Any]
 ) -> None:
     """Absent, null and empty providers leave the route empty; the original is kept as it was written."""
     assert gateway.send(**written).status_code == 202
@@ -100,7 +101,7 @@ def test_unusable_providers_are_dropped_and_the_order_is_kept(gateway: Gateway, 
         {"providers": ["a"] * 16},
     ],
 )
-def test_the_limits_themselves_are_valid(gateway: Gateway, backend: Backend, body: dict[str, object]) -> None:
+def test_the_limits_themselves_are_valid(gateway: Gateway, backend: Backend, body: dict[str, Any]) -> None:
     """What is just within a limit is accepted and arrives unchanged."""
     assert gateway.send(**body).status_code == 202
     (envelope,) = backend.take_all()

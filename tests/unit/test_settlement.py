@@ -48,7 +48,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def settled(store: SettlingStore) -> None:
     """Wait until nothing is owed."""
     async with asyncio.timeout(5):
-        while store._owed:  # noqa: ASYNC110 - nobody but the test ever asks for this moment
+        while store._owed:
             await asyncio.sleep(0.002)
 
 
