@@ -1,0 +1,98 @@
+"""Stages of an operator's own that end their process by SIGKILL, each at one point of a send.
+
+They act on a request that names the point in the header X-Crash, and pass on every other. The product has no such
+hooks: these come in as any operator's stage does, by their import path in PIPELINE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from starlette.types import Message, Receive, Scope, Send
+
+from pipeline.context import Context
+from pipeline.stage import Stage
+
+HEADER = "X-Crash"
+
+BEGIN = "begin"
+"""The claim has begun, nothing else has happened."""
+ARM = "arm"
+"""The quota is taken and the claim armed, nothing is published."""
+PUBLISH = "publish"
+"""The publish has been handed to the broker's connection, and no confirm has been seen."""
+CONFIRM = "confirm"
+"""The broker has confirmed, the claim is not completed."""
+COMPLETE = "complete"
+"""The claim is completed, and not a byte of the answer has left."""
+
+POINTS = (BEGIN, ARM, PUBLISH, CONFIRM, COMPLETE)
+
+# Long enough for the frames to be written; a confirm that comes sooner makes it a kill at the confirm.
+_PUBLISHING_SECONDS = 0.002
+
+
+class Outermost(Stage):
+    """Ends the process when an answer is about to leave."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        at_complete = _point(scope) == COMPLETE
+
+        async def answer(message: Message) -> None:
+            if at_complete:
+                _crash()
+            await send(message)
+
+        await self.app(scope, receive, answer)
+
+
+class Claimed(Stage):
+    """Ends the process when the claim has begun; stands next to ``idempotency``."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if _point(scope) == BEGIN:
+            _crash()
+        await self.app(scope, receive, send)
+
+
+class Charged(Stage):
+    """Ends the process before, during and after the publish; stands last."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        point = _point(scope)
+        if point == ARM:
+            _crash()
+        if point == PUBLISH:
+            asyncio.get_running_loop().call_later(_PUBLISHING_SECONDS, _crash)
+        await self.app(scope, receive, send)
+        if point in (PUBLISH, CONFIRM):
+            _crash()
+
+
+PIPELINE = ",".join(
+    (
+        f"{__name__}:Outermost",
+        "auth",
+        "idempotency",
+        f"{__name__}:Claimed",
+        "validation",
+        "provider_gate",
+        "quota",
+        f"{__name__}:Charged",
+    )
+)
+"""The default order, with these in between."""
+
+
+def _point(scope: Scope) -> str | None:
+    header = Context.of(scope).header(HEADER.lower().encode())
+    return None if header is None else header.decode()
+
+
+def _crash() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

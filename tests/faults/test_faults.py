@@ -1,0 +1,38 @@
+"""Every fault once, those of a kind in one episode.
+
+``python -m tests.faults --kind KIND --seed 1`` does the same without pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.__main__ import HANDS, hand, report, say
+from tests.faults.faults import FAULTS, KINDS
+from tests.faults.world import Servers, play
+from tests.servers import RabbitServer, RedisServer
+
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """A Redis and a RabbitMQ that these tests may break."""
+    with RedisServer() as store, RabbitServer() as broker, Servers(store, broker) as servers:
+        yield servers
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_promise_is_kept(servers: Servers, kind: str) -> None:
+    episode = play(servers, SEED, [fault for fault in FAULTS if fault.kind == kind], say)
+    report(episode)
+    assert not episode.verdict.violations, f"logs are kept in {episode.kept}"
+
+
+def test_rounds_in_a_row_go_through_all_faults() -> None:
+    for first in (0, 5 * HANDS):
+        dealt = [fault.name for number in range(HANDS) for fault in hand(first + number)]
+        assert sorted(dealt) == sorted(fault.name for fault in FAULTS)
