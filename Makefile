@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help run test lint fmt build up down logs clean
+.PHONY: help run test faults lint fmt build up down logs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.
 test: $(VENV)/installed-test ## Run every test, installing Redis and RabbitMQ where they are missing; ARGS="-k quota" for some
 	sh tests/install-servers.sh
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, SEED=1, FAULT=redis-killed
+	sh tests/install-servers.sh
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FAULT),--fault $(FAULT))
 
 lint: $(VENV)/installed-lint ## Check style, types, the Dockerfile and compose.yml
 	$(BIN)/ruff check .
