@@ -1,19 +1,19 @@
-"""Where the Redis server is, and how to open a connection to it: redis-py knows URLs, TLS and login."""
+"""Where one Redis server is, and how to open a connection to it: redis-py knows URLs, TLS and login."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+import hiredis
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-
-_HOW = (
-    "the URL of Redis cannot be read: write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, "
-    "or unix://PATH, percent-encode special characters in the password, and use options of redis-py only"
-)
 
 
 class Connection(Protocol):
@@ -32,16 +32,23 @@ class Connection(Protocol):
         """Close it; harmless when it is closed."""
 
 
+@dataclass(frozen=True, slots=True)
 class Address:
-    """The server that ``url`` names: ``redis://``, ``rediss://`` or ``unix://``, redis-py's options as query.
+    """A server, and how redis-py opens a connection to it: the kind of connection and its options."""
 
-    Raises ``ValueError`` for another URL; the message tells what to write and quotes nothing of it, since a
-    mistyped password ends up in any part.
-    """
+    kind: Callable[..., Connection]
+    options: Mapping[str, Any] = field(repr=False)
 
-    def __init__(self, url: str) -> None:
+    @classmethod
+    def of(cls, url: str, default_port: int = 6379) -> Address:
+        """The server that ``url`` names: ``redis://``, ``rediss://`` or ``unix://``, redis-py's options as query.
+
+        ``gateway.redis.urls`` says what to write instead of a URL for which this raises ``ValueError``.
+        """
+        if not _is_one(url):
+            raise ValueError("not the URL of a Redis server")
         try:
-            options: dict[str, Any] = {**parse_url(url)}
+            options: dict[str, Any] = {"port": default_port, **parse_url(url)}
             # What would stop a connection that waits for replies for ever, repeat a command behind our back, or
             # change the form of replies is not for the URL to say.
             options |= {
@@ -53,24 +60,66 @@ class Address:
             }
             for of_the_pool in ("max_connections", "timeout"):
                 options.pop(of_the_pool, None)
-            self._kind: Any = options.pop("connection_class", TcpConnection)
-            self._options = options
-            self.connection()
+            kind = options.pop("connection_class", TcpConnection)
+            if "path" in options:
+                del options["port"]
+            address = cls(kind, options)
+            address.connection()
         except (ValueError, TypeError, RedisError):
-            raise ValueError(_HOW) from None
-        self._secret = str(options.get("password") or "")
+            # From none: what they say may quote the password.
+            raise ValueError("not the URL of a Redis server") from None
+        return address
 
     def __str__(self) -> str:
         """``HOST:PORT``, or the path of the socket."""
-        if "path" in self._options:
-            return str(self._options["path"])
-        return f"{self._options.get('host', 'localhost')}:{self._options.get('port', 6379)}"
+        return str(self.options["path"]) if "path" in self.options else f"{self.host}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """Its name or IP address; empty for a socket of this machine."""
+        return str(self.options.get("host", ""))
+
+    @property
+    def port(self) -> int:
+        """Its port; 0 for a socket of this machine."""
+        return int(self.options.get("port", 0))
+
+    def at(self, host: str, port: int, **options: Any) -> Address:
+        """Another server, which is opened in the same way but for ``options`` of redis-py."""
+        return replace(self, options={**self.options, "host": host, "port": port, **options})
+
+    async def find(self) -> Address:
+        """Where the server is now: here."""
+        return self
 
     def connection(self) -> Connection:
         """A new connection, not connected yet."""
-        connection: Connection = self._kind(**self._options)
-        return connection
+        return self.kind(**self.options)
+
+    async def ask(self, *commands: tuple[str, ...]) -> list[Any]:
+        """The replies to some commands, on a connection of their own. Raises ``RedisError``."""
+        connection = self.connection()
+        try:
+            await connection.connect()
+            packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # any length
+            await connection.send_packed_command(packed, check_health=False)
+            return [await connection.read_response() for _ in commands]
+        finally:
+            await connection.disconnect(nowait=True)
 
     def without_secret(self, text: str) -> str:
         """``text`` without the password: a server that does not know AUTH quotes it in its complaint."""
-        return text.replace(self._secret, "…") if self._secret else text
+        secret = str(self.options.get("password") or "")
+        return text.replace(secret, "…") if secret else text
+
+
+def _is_one(url: str) -> bool:
+    """Whether it is what it seems to be: redis-py passes over parts that it does not understand."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return bool(parts.path) and not parts.hostname and not parts.fragment
+        has_place = re.fullmatch(r"[^\s,]+", parts.hostname or "") is not None and parts.port != 0
+    except ValueError:
+        return False
+    return has_place and not parts.fragment and re.fullmatch(r"/?[0-9]*", parts.path) is not None

@@ -1,7 +1,7 @@
 """One connection that all calls share: those of one loop turn go out together, replies come back in order.
 
-This is the transport, and the only place that knows it: a faster one, or one that finds its server through
-Sentinel or in a Cluster, has the same ``start``, ``execute`` and ``close``.
+This is the transport to one server, which may be another one after each loss of the connection (``Place.find``).
+``gateway.redis.cluster`` has one of these for each node.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 from redis.exceptions import ConnectionError as Disconnected
@@ -25,9 +25,23 @@ _logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = (0.1, 5.0)
-_PING = hiredis.pack_command(("PING",))
+# A write that changes nothing: who refuses it is a replica, or cannot write. Nobody uses the key.
+_WRITE = ("DEL", "claim:{}:ping")
+_GREETING = hiredis.pack_command(("PING",)) + hiredis.pack_command(_WRITE)  # type: ignore[arg-type]  # any length
+
+_REPLICA = "the server is a replica, which takes no writes"
 
 _Call = asyncio.Future[Any]
+
+
+class Place(Protocol):
+    """Where a server is to be found."""
+
+    async def find(self) -> Address:
+        """Where it is now. Raises ``RedisError``."""
+
+    def without_secret(self, text: str) -> str:
+        """``text`` without the passwords that may stand in an error."""
 
 
 class Link:
@@ -38,7 +52,7 @@ class Link:
     given up: the other side may have gone without a word.
     """
 
-    def __init__(self, address: Address, silence_seconds: float, on_connection: ConnectionWatcher) -> None:
+    def __init__(self, address: Place, silence_seconds: float, on_connection: ConnectionWatcher) -> None:
         self.address = address
         self._silence_seconds = silence_seconds
         self._on_connection = on_connection
@@ -62,6 +76,10 @@ class Link:
             # Not awaited itself: its cancellation and that of the caller must not be taken for one another.
             await asyncio.wait([self._task])
         self._refuse("closed")
+
+    async def ping(self) -> None:
+        """Return when the server has taken a write. Raises as ``execute``."""
+        await self.execute(*_WRITE)
 
     async def execute(self, *command: bytes | str | int) -> Any:
         """The reply to ``command``: bytes, int, None, or a list of such.
@@ -100,14 +118,12 @@ class Link:
 
     async def _live(self) -> str:
         """One connection from the attempt to its end; returns why it ended."""
-        connection = self.address.connection()
+        connection: Connection | None = None
         reason = ""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await connection.connect()
-                # Tells a server that wants a password or is loading its data from one that serves.
-                await connection.send_packed_command(_PING, check_health=False)
-                await connection.read_response()
+                connection = (await self.address.find()).connection()
+                await _greet(connection)
             _logger.info("Redis at %s: connected", self.address)
             self._on_connection(True)
             try:
@@ -124,7 +140,8 @@ class Link:
             error = group.exceptions[0]
             reason = self.address.without_secret(str(error) or type(error).__name__)
         finally:
-            await connection.disconnect(nowait=True)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
         return reason
 
     async def _write(self, connection: Connection) -> None:
@@ -155,7 +172,7 @@ class Link:
                 else:
                     call.set_result(reply)
             if isinstance(reply, ReadOnlyError):
-                raise Disconnected("the server has become a replica")
+                raise Disconnected(_REPLICA)
 
     async def _watch(self) -> None:
         while True:
@@ -168,6 +185,22 @@ class Link:
         self._down = reason
         _fail((call for call, _ in self._unsent), reason)
         self._unsent.clear()
+
+
+async def _greet(connection: Connection) -> None:
+    """Connect, and see whether it is a primary that serves."""
+    await connection.connect()
+    await connection.send_packed_command(_GREETING, check_health=False)
+    # Tells a server that wants a password or is loading its data from one that serves.
+    await connection.read_response()
+    try:
+        await connection.read_response()
+    except ReadOnlyError:
+        raise Disconnected(_REPLICA) from None
+    except ResponseError:
+        # Whatever else it has against writing, such as a full disk: what only reads is served. Or the key lies on
+        # another node of a cluster.
+        pass
 
 
 def _fail(calls: Iterable[_Call], reason: str) -> None:

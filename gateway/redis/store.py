@@ -9,9 +9,9 @@ from typing import Any
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.dependency import ConnectionWatcher
-from gateway.redis import scripts
-from gateway.redis.address import Address
+from gateway.redis import scripts, urls
 from gateway.redis.bound import within
+from gateway.redis.cluster import ClusterAddress, ClusterLink
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.scripts import Script
@@ -34,13 +34,14 @@ _RESERVATION_MS = 300_000
 
 
 class RedisStore:
-    """Claims and quotas on the Redis server at ``url`` (``redis://``, ``rediss://``, ``unix://``).
+    """Claims and quotas on the Redis at ``url``: one server, a primary with Sentinels, or a Cluster.
 
-    Every step is one script and one round trip, and no step is sent twice. Each takes at most ``call_seconds`` and
-    raises ``StoreUnavailable`` when no reply came in that time, whatever the reason; the reason holds no secret.
-    Claims are held for ``lease_seconds`` by the server's clock; answers are kept for ``idempotency_ttl_seconds``,
-    and so are claims that nobody settles. ``on_connection`` is told when the connection is up, and when it is
-    lost again.
+    ``gateway.redis.urls`` lists the forms of URLs. Every step is one script and one round trip, and no step is sent
+    twice unless a node of a Cluster answers that another node has to carry it out. Each takes at most
+    ``call_seconds`` and raises ``StoreUnavailable`` when no reply came in that time, whatever the reason; the reason
+    holds no secret. Claims are held for ``lease_seconds`` by the server's clock; answers are kept for
+    ``idempotency_ttl_seconds``, and so are claims that nobody settles. ``on_connection`` is told when the connection
+    is up, and when it is lost again; a Cluster is up when all of its primaries are.
 
     Raises ``ValueError`` for a URL that cannot be read and for a ``quota_prefix`` with a brace.
     """
@@ -61,15 +62,23 @@ class RedisStore:
         self._lease_ms = round(lease_seconds * 1000)
         self._keep_ms = idempotency_ttl_seconds * 1000
         self._call_seconds = call_seconds
-        self._link = Link(Address(url), silence_seconds=2 * call_seconds, on_connection=on_connection)
+        try:
+            address = urls.parse(url)
+        except ValueError as error:
+            raise ValueError(f"the URL of Redis {error}") from None
+        self._link: Link | ClusterLink
+        if isinstance(address, ClusterAddress):
+            self._link = ClusterLink(address, 2 * call_seconds, on_connection)
+        else:
+            self._link = Link(address, 2 * call_seconds, on_connection)
 
     async def start(self) -> None:
         """Begin to connect."""
         self._link.start()
 
     async def ping(self) -> None:
-        """Return when the server has answered. Raises ``StoreUnavailable``."""
-        await self._bounded(self._link.execute("PING"))
+        """Return when the server, or every primary of the cluster, has taken a write. Raises ``StoreUnavailable``."""
+        await self._bounded(self._link.ping())
 
     async def close(self) -> None:
         """Disconnect."""
