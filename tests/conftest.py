@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clusters import RabbitCluster, RedisCluster, RedisWithSentinels
 from tests.servers import RabbitServer, RedisServer, installed
 
 
@@ -27,3 +28,24 @@ def rabbit_server() -> Iterator[RabbitServer]:
     """A running RabbitMQ. A test that stops, kills or pauses it leaves it running again."""
     with installed(RabbitServer) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_with_sentinels() -> Iterator[RedisWithSentinels]:
+    """A primary, a replica and three Sentinels. A test that breaks them restores them."""
+    with installed(RedisWithSentinels) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of six nodes. A test that breaks it restores it."""
+    with installed(RedisCluster) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def rabbit_cluster() -> Iterator[RabbitCluster]:
+    """A RabbitMQ cluster of three nodes. A test that breaks it restores it."""
+    with installed(RabbitCluster) as cluster:
+        yield cluster

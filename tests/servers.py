@@ -185,7 +185,7 @@ class Server(ABC):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
 
-S = TypeVar("S", bound=Server)
+S = TypeVar("S")
 
 
 class RedisServer(Server):

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.facts import Client
-from tests.contract.stores import STORES, Construct, OpenStore, Store
+from tests.contract.stores import ON_CLUSTERS, STORES, Construct, OpenStore, Store
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.cluster if name in ON_CLUSTERS else ()) for name in STORES]
+)
 def construct(request: pytest.FixtureRequest) -> Construct:
     """Makes stores of one kind that share their data."""
     return STORES[request.param](request)

@@ -15,6 +15,7 @@ from gateway.embedded.store import EmbeddedStore
 from gateway.redis.store import RedisStore
 from pipeline.facts import Claim, Client
 from pipeline.ports import Claims, QuotaExceeded, Quotas
+from tests.clusters import RedisCluster, RedisWithSentinels
 from tests.servers import RedisServer
 
 TODAY = datetime.now(UTC).date()
@@ -40,12 +41,25 @@ OpenStore = Callable[..., Awaitable[Store]]
 
 def _redis(request: pytest.FixtureRequest) -> Construct:
     server: RedisServer = request.getfixturevalue("redis_server")
+    return _at(server.url)
 
+
+def _redis_sentinel(request: pytest.FixtureRequest) -> Construct:
+    cluster: RedisWithSentinels = request.getfixturevalue("redis_with_sentinels")
+    return _at(cluster.url)
+
+
+def _redis_cluster(request: pytest.FixtureRequest) -> Construct:
+    cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+    return _at(cluster.url)
+
+
+def _at(url: str) -> Construct:
     def construct(
         *, idempotency_ttl_seconds: int = 86400, lease_seconds: float = 15.0, call_seconds: float = 30.0
     ) -> Store:
         return RedisStore(
-            server.url,
+            url,
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             lease_seconds=lease_seconds,
             call_seconds=call_seconds,
@@ -74,7 +88,11 @@ def _embedded(request: pytest.FixtureRequest) -> Construct:
 STORES: dict[str, Callable[[pytest.FixtureRequest], Construct]] = {
     "redis": _redis,
     "embedded": _embedded,
+    "redis-sentinel": _redis_sentinel,
+    "redis-cluster": _redis_cluster,
 }
+ON_CLUSTERS = {"redis-sentinel", "redis-cluster"}
+"""Those that need a cluster of servers: `make test-cluster` runs them."""
 
 NAMES = (
     "a",
