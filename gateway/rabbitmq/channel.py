@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from datetime import datetime
 
 from aiormq import Channel, ChannelInvalidStateError, Connection, DeliveryError, PublishError
-from aiormq.abc import DeliveredMessage
 
 from gateway.rabbitmq import frames
 from gateway.rabbitmq.frames import Kind
@@ -45,7 +43,6 @@ class ConfirmChannel:
         """A fresh one. Raises ``aiormq`` errors."""
         channel = await connection.channel(publisher_confirms=True)
         assert isinstance(channel, Channel)
-        logging.getLogger("aiormq.channel").addFilter(_without_bodies)
         return cls(channel, kind, confirm_seconds)
 
     @property
@@ -97,13 +94,3 @@ class ConfirmChannel:
             await self._idle.wait()
         with suppress(Exception):
             await self._channel.close()
-
-
-def _without_bodies(record: logging.LogRecord) -> bool:
-    """Keep people's data out of the log: of a returned message that it cannot match, aiormq would log all."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(
-            argument.header.properties.message_id if isinstance(argument, DeliveredMessage) else argument
-            for argument in record.args
-        )
-    return True

@@ -37,6 +37,7 @@ _RETRY_SECONDS = (0.1, 5.0)
 _BLOCKED_POLL_SECONDS = 0.25
 _UNCONFIRMED_IN_A_ROW = 2
 
+_CLOSED = "closed by this gateway"
 BLOCKED = "RabbitMQ has blocked publishing: it is low on memory or disk"
 
 T = TypeVar("T")
@@ -71,20 +72,24 @@ class BrokerConnection:
         self._unconfirmed = 0
         self._confirmed_at = 0.0
         self._is_up = False
+        self._is_closing = False
         self._reported: str | None = None
         self.last_error = "no connection has been made yet"
 
     def start(self) -> None:
         """Begin to connect."""
+        self._is_closing = False
         self.spawn(self._supervise())
 
     async def close(self) -> None:
         """Close the connection, and make no new one."""
+        # aiormq may answer a cancellation with another exception, so the supervisor looks at this, too.
+        self._is_closing = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self.last_error = "closed by this gateway"
+        self.last_error = _CLOSED
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run ``work``, which raises nothing, beside the connection until it ends or the connection is closed."""
@@ -129,7 +134,10 @@ class BrokerConnection:
         attempt = 0
         while True:
             began = time.monotonic()
-            error = await self._outlive(self._urls[attempt % len(self._urls)])
+            url = self._urls[attempt % len(self._urls)]
+            error = f"{_place(url)}: {await self._outlive(url)}"
+            if self._is_closing:
+                return
             attempt += 1
             if error != self._reported:
                 log.warning("%s: %s", self._purpose, error)
@@ -156,7 +164,7 @@ class BrokerConnection:
     async def _live(self, url: str) -> None:
         transport = _Transport()
         connection = Connection(url, transport_factory=transport)
-        reason = "closed by this gateway"
+        reason = _CLOSED
         try:
             await _connect(connection, transport)
             await self._prepare(connection)
@@ -179,8 +187,10 @@ class BrokerConnection:
     async def _watch(self, connection: Connection) -> None:
         lost = connection.closing
         lost.add_done_callback(lambda _: self._wake.set())
-        while connection.is_opened:
+        while connection.is_opened and not self._is_closing:
             is_usable = is_unblocked(connection)
+            if self._is_up and not is_usable:
+                log.warning("%s: %s", self._purpose, BLOCKED)
             self._tell(is_usable)
             if self._recycle:
                 raise _Lost("the broker did not confirm in time twice in a row")
@@ -190,7 +200,8 @@ class BrokerConnection:
                 async with asyncio.timeout(_BLOCKED_POLL_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-        await asyncio.wait({lost}, timeout=_CLOSE_SECONDS)
+        if not self._is_closing:
+            await asyncio.wait({lost}, timeout=_CLOSE_SECONDS)
         if lost.done():
             await lost
 
@@ -202,7 +213,8 @@ class BrokerConnection:
     def _tell(self, is_up: bool) -> None:
         if is_up != self._is_up:
             self._is_up = is_up
-            log.info("%s: %s", self._purpose, "usable" if is_up else "not usable")
+            if is_up:
+                log.info("%s: connected to RabbitMQ and usable", self._purpose)
             self._on_connection(is_up)
 
 
@@ -274,6 +286,11 @@ def _reason(error: Exception) -> str:
         return str(error.args[-1]) if error.args else type(error).__name__
     log.error("an unexpected error on the connection to RabbitMQ", exc_info=error)
     return type(error).__name__
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
 def _with_options(url: str, purpose: str) -> str:
