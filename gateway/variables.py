@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+
+from gateway.rabbitmq import urls as rabbitmq_urls
+from gateway.redis import urls as redis_urls
 
 EMBEDDED = "embedded:"
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable. ``read`` turns its text into a value or raises ``ValueError``, which says what to write instead
-    and never repeats the text: it may be a secret. ``default`` is written as one would in the environment.
+    """One variable.
+
+    ``read`` turns its text into a value or raises ``ValueError``, which says what to write instead and never repeats
+    the text: it may be a secret. ``default`` is written as one would in the environment.
     """
 
     name: str
@@ -86,26 +90,18 @@ def _host(text: str) -> str:
     return text
 
 
-def _url(*schemes: str, example: str) -> Callable[[str], str]:
-    wanted = (
-        f"must begin with {' or '.join(scheme + '://' for scheme in schemes)} and name a host, as in {example}, "
-        f"or be {EMBEDDED}PATH for one SQLite file on this machine"
-    )
+def _url(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A URL that its adapter can read, or a file."""
 
     def read(text: str) -> str:
-        if text.startswith(EMBEDDED):
-            if not text.removeprefix(EMBEDDED) or "\0" in text:
-                raise ValueError(wanted)
-            return text
-        try:
-            parts = urlsplit(text)
-            usable = (
-                parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-            )
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError(wanted)
+        path = text.removeprefix(EMBEDDED)
+        if path == text:
+            try:
+                parse(text)
+            except ValueError as error:
+                raise ValueError(f"{error}; or {EMBEDDED}PATH for one SQLite file on this machine") from None
+        elif not path or "\0" in path:
+            raise ValueError(f"must name the file, as in {EMBEDDED}var/gateway.db")
         return text
 
     return read
@@ -119,13 +115,14 @@ HOST = Variable("SERVER_A_HOST", "The address to listen on.", "0.0.0.0", _host) 
 PORT = Variable("SERVER_A_PORT", "The port to listen on.", "8000", _whole(0, 65535))
 REDIS_URL = Variable(
     "REDIS_URL",
-    f"The store of claims and quotas: `redis://`, `rediss://`, or `{EMBEDDED}PATH`.",
-    read=_url("redis", "rediss", example=REDIS_EXAMPLE),
+    "The store of claims and quotas: `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`, "
+    f"`redis+cluster://`, `rediss+cluster://`, or `{EMBEDDED}PATH`.",
+    read=_url(redis_urls.parse),
 )
 RABBITMQ_URL = Variable(
     "RABBITMQ_URL",
-    f"The outbox: `amqp://`, `amqps://`, or `{EMBEDDED}PATH`.",
-    read=_url("amqp", "amqps", example=RABBITMQ_EXAMPLE),
+    f"The outbox: `amqp://`, `amqps://`, several of one cluster separated by commas, or `{EMBEDDED}PATH`.",
+    read=_url(rabbitmq_urls.parse),
 )
 EXCHANGE = Variable(
     "RABBITMQ_EXCHANGE", "The durable direct exchange of messages.", "sms.outbound", _amqp_name

@@ -11,23 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import urlsplit
 
 from aiormq import AMQPError, Connection, ConnectionClosed, TransportFactory
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 
 from gateway.dependency import ConnectionWatcher
+from gateway.rabbitmq import urls
 from gateway.rabbitmq.topology import TopologyRefused
 
 log = logging.getLogger(__name__)
-
-HEARTBEAT_SECONDS = 5
-"""Asked of the broker unless the URL asks for another: a dead peer is then noticed after 18 s at the latest."""
 
 _CONNECT_SECONDS = 5.0
 _SET_UP_SECONDS = 10.0
@@ -60,7 +57,7 @@ class BrokerConnection:
     def __init__(
         self, url: str, purpose: str, set_up: SetUp, on_connection: ConnectionWatcher = lambda up: None
     ) -> None:
-        self._urls = [_with_options(one, purpose) for one in re.split(r",(?=amqps?://)", url)]
+        self._urls = urls.parse(url, purpose)
         self._purpose = purpose
         self._set_up = set_up
         self._on_connection = on_connection
@@ -291,28 +288,3 @@ def _reason(error: Exception) -> str:
 def _place(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-
-
-def _with_options(url: str, purpose: str) -> str:
-    """The URL with a short heartbeat and the connection's name, where it does not set them itself."""
-    parts = _split(url.strip())
-    if parts is None:
-        raise ValueError(
-            "a RabbitMQ URL has the form amqp://USER:PASSWORD@HOST:PORT/VHOST, special characters percent-encoded"
-        )
-    given = parse_qs(parts.query)
-    options = {"heartbeat": str(HEARTBEAT_SECONDS), "name": quote(purpose)}
-    added = [f"{name}={value}" for name, value in options.items() if name not in given]
-    return parts._replace(query="&".join(filter(None, (parts.query, *added)))).geturl()
-
-
-def _split(url: str) -> SplitResult | None:
-    """The parts of an AMQP URL. None for any other: what urllib says of it might repeat the password."""
-    try:
-        parts = urlsplit(url)
-        is_valid = (
-            parts.scheme in ("amqp", "amqps") and parts.hostname and parts.port != 0 and not parts.fragment
-        )
-    except ValueError:
-        return None
-    return parts if is_valid else None
