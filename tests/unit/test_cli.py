@@ -176,7 +176,7 @@ def test_what_reads_the_embedded_outbox_needs_one(
     environment.setenv("RABBITMQ_URL", "amqp://user:s3cr3t@127.0.0.1/")
     assert cli.main([command, *(["--to", "amqp://127.0.0.1/"] if command == "forward" else [])]) == 2
     printed = capsys.readouterr()
-    assert "RABBITMQ_URL: does not name an embedded outbox" in printed.err
+    assert "RABBITMQ_URL: names no embedded outbox" in printed.err
     assert "s3cr3t" not in printed.err
 
 

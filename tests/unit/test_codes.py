@@ -24,6 +24,8 @@ CONTRACT = {
     "REQUEST_TIMEOUT": 408,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
+    # For what is no HTTP request, and so none of the table's.
+    "BAD_REQUEST": 400,
     "INTERNAL_ERROR": 500,
 }
 

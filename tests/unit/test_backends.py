@@ -1,0 +1,74 @@
+"""Which adapters the URLs ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway import backends, settings
+from gateway.embedded.outbox import EmbeddedOutbox
+from gateway.embedded.store import EmbeddedStore
+from gateway.metrics import Metrics
+from gateway.rabbitmq.outbox import RabbitOutbox
+from gateway.redis.store import RedisStore
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def choose(redis_url: str, rabbitmq_url: str) -> tuple[backends.Backends, Metrics]:
+    metrics = Metrics()
+    configured = settings.load({"REDIS_URL": redis_url, "RABBITMQ_URL": rabbitmq_url})
+    return backends.choose(configured, metrics), metrics
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "rabbitmq_url", "store", "broker"),
+    [
+        ("embedded:a.db", "embedded:a.db", EmbeddedStore, EmbeddedOutbox),
+        ("redis://127.0.0.1:1/", "amqp://127.0.0.1:1/", RedisStore, RabbitOutbox),
+        ("redis://127.0.0.1:1/", "embedded:a.db", RedisStore, EmbeddedOutbox),
+        ("embedded:a.db", "amqp://127.0.0.1:1/", EmbeddedStore, RabbitOutbox),
+    ],
+)
+def test_each_url_chooses_its_adapter(
+    redis_url: str, rabbitmq_url: str, store: type, broker: type, empty_directory: Path
+) -> None:
+    """Either may be embedded; both have the names that health reports; nothing is opened; no connection is up."""
+    chosen, metrics = choose(redis_url, rabbitmq_url)
+    assert (type(chosen.store), type(chosen.broker)) == (store, broker)
+    assert (chosen.store.name, chosen.broker.name) == ("store", "broker")
+    assert list(empty_directory.iterdir()) == []
+    for dependency in ("store", "broker"):
+        assert metrics.registry.get_sample_value("sms_connection_up", {"dependency": dependency}) == 0
+
+
+def test_one_file_is_opened_once() -> None:
+    """Store and outbox on one path share its one writer; on two paths they do not."""
+    for path, shared in (("a.db", True), ("b.db", False)):
+        chosen, _ = choose("embedded:a.db", f"embedded:{path}")
+        assert isinstance(chosen.store, EmbeddedStore)
+        assert isinstance(chosen.broker, EmbeddedOutbox)
+        assert (chosen.store.database is chosen.broker.database) is shared
+
+
+def test_the_topology_has_the_configured_names() -> None:
+    """What operators name is what is declared."""
+    configured = settings.load(
+        {
+            "REDIS_URL": "embedded:x",
+            "RABBITMQ_URL": "embedded:x",
+            "RABBITMQ_EXCHANGE": "e",
+            "RABBITMQ_QUEUE": "q",
+            "RABBITMQ_QUEUE_TYPE": "classic",
+            "RABBITMQ_HEARTBEAT_EXCHANGE": "he",
+            "RABBITMQ_HEARTBEAT_QUEUE": "hq",
+        }
+    )
+    found = backends.topology(configured)
+    assert (found.exchange, found.queue, found.queue_type) == ("e", "q", "classic")
+    assert (found.heartbeat_exchange, found.heartbeat_queue) == ("he", "hq")
