@@ -1,0 +1,18 @@
+"""How many examples the properties are tried on."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# On a shared machine an example may take long for no reason of its own.
+settings.register_profile(
+    "default", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+# The same examples in every run: what fails in CI fails at home.
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=5000)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "default")
+)

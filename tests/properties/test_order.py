@@ -1,0 +1,83 @@
+"""Orders of stages, whatever an operator writes."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import order
+from pipeline.facts import Claim, Client, Message, Reservation, Route
+from pipeline.order import BUILT_IN
+from pipeline.stage import Stage
+
+FACTS = [Client, Claim, Message, Route, Reservation]
+
+
+class Tenant:
+    """A fact that only an operator's stages know."""
+
+
+NAMES = st.sampled_from(
+    [*BUILT_IN, "idempotncy", "nothing", "", "acme:", ":", "json:loads", "json:JSONDecoder"]
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def acme() -> Iterator[None]:
+    """A module with an operator's stage for every need, provision and fact followed, one of each or none."""
+    module = ModuleType("acme_any")
+    choices: list[type | None] = [None, Tenant, *FACTS]
+    for number, (need, provision, followed) in enumerate(itertools.product(choices, repeat=3)):
+        members = {
+            "needs": frozenset({need} - {None}),
+            "provides": frozenset({provision} - {None}),
+            "follows": {followed: "so it says"} if followed else {},
+        }
+        setattr(module, f"Stage{number}", type(f"Stage{number}", (Stage,), members))
+    sys.modules["acme_any"] = module
+    yield
+    del sys.modules["acme_any"]
+
+
+@given(st.lists(NAMES, max_size=10))
+def test_the_working_order_works(names: list[str]) -> None:
+    """Whatever was written, misspelt or repeated, what is proposed instead is legal."""
+    assert order.mistakes(order.working_order(names)) == []
+
+
+@given(st.lists(NAMES, max_size=10))
+def test_nothing_is_lost_without_need(names: list[str]) -> None:
+    """A known stage that was asked for is in the proposal, unless another that provides the same is."""
+    working = order.working_order(names)
+    for name in set(names) & BUILT_IN.keys():
+        assert name in working or (name in {"auth", "anonymous"} and {"auth", "anonymous"} & set(working))
+
+
+@given(st.lists(st.sampled_from(list(BUILT_IN)), max_size=8))
+def test_a_legal_order_is_its_own_proof(names: list[str]) -> None:
+    """No mistakes means: each name once, and every need met by an earlier stage."""
+    if order.mistakes(names):
+        return
+    assert len(set(names)) == len(names)
+    provided: set[type] = set()
+    for name in names:
+        assert BUILT_IN[name].needs <= provided
+        assert not BUILT_IN[name].provides & provided
+        provided |= BUILT_IN[name].provides
+    assert {Client, Message} <= provided
+    assert "quota" not in names or "idempotency" not in names[names.index("quota") :]
+
+
+@given(st.lists(NAMES, max_size=8))
+def test_a_mistake_names_what_was_written(names: list[str]) -> None:
+    """The stage is one of the list, or the terminal handler; and the sentence ends with a way out."""
+    for mistake in order.mistakes(names):
+        assert mistake.stage in {*names, "publish"}
+        assert mistake.reason in str(mistake)
+        assert str(mistake).endswith(", ".join(mistake.working_order))
