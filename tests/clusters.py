@@ -44,6 +44,19 @@ def until(found: Callable[[], T | None], what: str, seconds: float = SETTLED_WIT
     raise AssertionError(f"{what}: not within {seconds:g} s; the last error was {last!r}")
 
 
+@contextlib.contextmanager
+def plain(server: Server) -> Iterator[Any]:
+    """An ordinary client of one server; its replies are not of one type, so they are checked where they are used."""
+    with redis.Redis(host=HOST, port=server.port, decode_responses=True, socket_timeout=5) as client:
+        yield client
+
+
+def is_primary(server: Server) -> bool:
+    """Whether a Redis server takes itself for a primary."""
+    with plain(server) as client:
+        return bool(client.info("replication")["role"] == "master")
+
+
 class Cluster(ABC):
     """Some servers that belong together; ``url`` is what a gateway is given."""
 
@@ -94,13 +107,6 @@ def started(servers: Sequence[Server]) -> None:
     """Start them at the same time."""
     with ThreadPoolExecutor(len(servers) or 1) as pool:
         list(pool.map(lambda server: server.start(), servers))
-
-
-@contextlib.contextmanager
-def plain(server: Server) -> Iterator[Any]:
-    """An ordinary client of one server; its replies are not of one type, so they are checked where they are used."""
-    with redis.Redis(host=HOST, port=server.port, decode_responses=True, socket_timeout=5) as client:
-        yield client
 
 
 class RedisNode(RedisServer):
@@ -174,9 +180,7 @@ class RedisWithSentinels(Cluster):
             servers = [server for server in self.data if {server.port} == ports]
             if not servers:
                 return None
-            (server,) = servers
-            with plain(server) as client:
-                return server if client.info("replication")["role"] == "master" else None
+            return servers[0] if is_primary(servers[0]) else None
 
         return until(found, "one primary")
 
@@ -239,6 +243,36 @@ class RedisCluster(Cluster):
             return None
 
         return until(found, f"a node that serves {key}")
+
+    @contextlib.contextmanager
+    def moving(self, key: str) -> Iterator[None]:
+        """Move the slot of ``key`` to another primary: on its way inside the ``with``, arrived after it."""
+        source = self.primary_of(key)
+        target = next(node for node in self.nodes if node is not source and is_primary(node))
+        with plain(source) as here, plain(target) as there:
+            slot = here.execute_command("CLUSTER", "KEYSLOT", key)
+            here_id, there_id = (client.execute_command("CLUSTER", "MYID") for client in (here, there))
+            there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here_id)
+            here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there_id)
+            try:
+                yield
+            finally:
+                while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                    here.execute_command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+                for client in (there, here):
+                    client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there_id)
+
+    def replica_of(self, primary: ClusterNode) -> ClusterNode:
+        """A replica of one of the primaries."""
+
+        def found() -> ClusterNode | None:
+            for node in self.nodes:
+                with plain(node) as client:
+                    if client.info("replication").get("master_port") == primary.port:
+                        return node
+            return None
+
+        return until(found, "a replica")
 
     def _form(self) -> None:
         started(self.nodes)

@@ -88,6 +88,8 @@ class ClusterLink:
 
     async def ping(self) -> None:
         """Return when all slots are served by nodes that take writes. Raises as ``execute``."""
+        # Who asks for a cluster's health is as good a reason as any to look again.
+        self._doubt.set()
         slots = await self._known()
         if slots.unserved:
             raise Disconnected(f"{slots.unserved} of the cluster's slots are served by no node")
