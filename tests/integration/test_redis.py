@@ -238,6 +238,28 @@ async def test_all_keys_of_a_client_lie_in_one_slot(redis_server: RedisServer) -
                 direct.flushall()
 
 
+async def test_a_cluster_of_one_node(redis_server: RedisServer) -> None:
+    """The Cluster's own URL does what the server's does. Larger ones: tests/cluster, tests/contract."""
+    told: list[bool] = []
+    with ClusterNode() as node, redis.Redis.from_url(node.url) as direct:
+        url = node.url.replace("redis:", "redis+cluster:")
+        async with opened(url, on_connection=told.append) as store:
+            with pytest.raises(StoreUnavailable, match="16384 of the cluster's slots are served by no node"):
+                await store.ping()
+            direct.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            await recovered(store)
+            assert told == [True]
+            await eventually(partial(do_everything, store, some_client()))
+            await asyncio.to_thread(node.kill)
+            with pytest.raises(
+                StoreUnavailable, match=f"cluster of {HOST}:{node.port}: {HOST}:{node.port}: "
+            ):
+                await store.begin(claim_on(some_client()))
+            assert told == [True, False]
+            await asyncio.to_thread(node.start)
+            await recovered(store)
+
+
 async def test_one_connection_carries_everything(
     server: RedisServer, store: RedisStore, direct: redis.Redis
 ) -> None:
