@@ -57,13 +57,11 @@ class Mover:
 
     async def run(self, stop: asyncio.Event, *, follow: bool) -> None:
         """Move all that waits; with ``follow``, and all that comes, until ``stop`` is set."""
-        position = 0
         with suppress(_Stopped):
             while True:
-                waiting = await self._insist(partial(self._source.waiting, position, _PAGE), stop)
+                waiting = await self._insist(partial(self._source.waiting, limit=_PAGE), stop)
                 for message in waiting:
                     await self._move(message, stop)
-                    position = message.position
                 if not waiting:
                     if not follow:
                         return
