@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import signal
 import sqlite3
 import stat
@@ -23,12 +24,21 @@ from gateway.embedded import schema
 from gateway.embedded.connection import Reader
 from gateway.embedded.database import Database
 from gateway.embedded.failures import MaybeDone, NotDone
+from gateway.embedded.filelock import FileLock
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.embedded.store import EmbeddedStore
 from pipeline.answer import Answer, accepted
 from pipeline.facts import Claim, Client
-from pipeline.ports import Begun, BrokerRefused, BrokerUnknown, QuotaExceeded, Replay, StoreUnavailable
+from pipeline.ports import (
+    Begun,
+    BrokerRefused,
+    BrokerUnknown,
+    ClaimLost,
+    QuotaExceeded,
+    Replay,
+    StoreUnavailable,
+)
 from tests.contract.outboxes import envelope, usable
 
 ROOT = Path(__file__).parents[2]
@@ -366,11 +376,13 @@ async def test_old_rows_are_deleted_and_no_others(path: Path) -> None:
 
 async def test_an_expired_claim_is_free_before_it_is_deleted(path: Path) -> None:
     """Nobody waits for the broom: an expired answer is not replayed, and an expired token holds nothing."""
-    store = EmbeddedStore(Database(path), idempotency_ttl_seconds=0)
+    store = EmbeddedStore(Database(path), idempotency_ttl_seconds=0, call_seconds=PATIENT_SECONDS)
     await store.start()
     claims = [Claim.on(Client("acme"), "key", hashlib.sha256(payload).digest()) for payload in (b"1", b"2")]
     for claim in claims:
         assert await store.begin(claim) == Begun()
+        with pytest.raises(ClaimLost):
+            await store.arm(claim)
     await store.close()
 
 
@@ -461,8 +473,8 @@ def test_of_more_takes_than_are_left_exactly_those_left_succeed(path: Path) -> N
 
 
 async def test_nobody_starves_while_another_process_writes_without_a_pause(path: Path) -> None:
-    """Each step on the store gets its turn within the 250 ms that it has."""
-    store = EmbeddedStore(Database(path))
+    """Each step on the store gets its turn in time."""
+    store = EmbeddedStore(Database(path), call_seconds=3)
     with worker("publish", path, "busy", 100_000_000) as busy:
         await until(lambda: path.exists() and stored_some(path))
         await store.start()
@@ -472,6 +484,17 @@ async def test_nobody_starves_while_another_process_writes_without_a_pause(path:
             assert found == Begun()
         busy.kill()
     await store.close()
+
+
+async def test_whose_turn_it_is_writes_first_but_not_for_ever(database: Database, path: Path) -> None:
+    """A process that waits for the lock keeps others from taking it; one that is stopped then, only for 50 ms."""
+    turn = FileLock(path.with_name(path.name + "-turn"))
+    assert turn.take()
+    started = time.monotonic()
+    await database.run(insert(0), PATIENT_SECONDS)
+    assert time.monotonic() - started >= 0.05
+    turn.close()
+    assert inserted(path) == [0]
 
 
 def stored_some(path: Path) -> bool:
@@ -523,8 +546,8 @@ async def test_a_stopped_process_keeps_others_waiting_no_longer_than_it_is_stopp
             process.send_signal(signal.SIGCONT)
             await until(lambda: stored_some(path))
         process.kill()
-    await usable(outbox)
-    assert await publish(100) == "stored"
+    patient = EmbeddedOutbox(outbox.database, confirm_seconds=PATIENT_SECONDS)
+    await patient.publish(envelope())
     await outbox.close()
     found = set(map(str, stored(path)))
     assert mine["stored"] <= found
@@ -538,7 +561,7 @@ async def test_a_lock_that_another_process_keeps_is_refused_and_healed(path: Pat
     """Within the bounds of each call; health says why; and when the lock is gone, even by kill -9, all is well."""
     seen: list[bool] = []
     database = Database(path)
-    store = EmbeddedStore(database)
+    store = EmbeddedStore(database, call_seconds=2)
     outbox = EmbeddedOutbox(database, confirm_seconds=0.3, on_connection=seen.append)
     await store.start()
     await outbox.start()
@@ -560,19 +583,21 @@ async def test_a_lock_that_another_process_keeps_is_refused_and_healed(path: Pat
     await usable(outbox)
     assert seen == [True, False, True]
     assert await store.begin(claim) == Begun()
-    await outbox.publish(envelope())
+    patient = EmbeddedOutbox(database, confirm_seconds=PATIENT_SECONDS)
+    await patient.publish(envelope())
     await store.close()
     await outbox.close()
 
 
 async def test_an_answer_that_could_not_be_stored_in_time_is_stored_late(path: Path) -> None:
-    store = EmbeddedStore(Database(path), call_seconds=0.1)
+    database = Database(path)
+    store, hasty = (EmbeddedStore(database, call_seconds=seconds) for seconds in (PATIENT_SECONDS, 0.1))
     await store.start()
     await usable(store)
     claim, retry = (Claim.on(Client("acme"), "key", b"x" * 32) for _ in range(2))
     await store.begin(claim)
     with locked(path), pytest.raises(StoreUnavailable):
-        await store.complete(claim, accepted(claim.tracking_id))
+        await hasty.complete(claim, accepted(claim.tracking_id))
     await usable(store)
     assert await store.begin(retry) == Replay(accepted(claim.tracking_id))
     await store.close()
@@ -620,7 +645,8 @@ def test_a_failing_disk_is_never_called_stored(path: Path) -> None:
         for kind in ("stored", "refused", "unknown")
     }
     found = set(map(str, stored(path)))
-    assert by_outcome["refused"] | by_outcome["unknown"]
+    # What failed while it was being written may come back when the file is recovered.
+    assert by_outcome["unknown"]
     assert by_outcome["stored"] <= found
     assert not by_outcome["refused"] & found
     assert outcomes[-1][0] == "stored"
@@ -787,9 +813,11 @@ async def test_a_message_that_still_waits_stays_as_it_was(path: Path) -> None:
 async def test_over_the_limit_nothing_is_written(path: Path) -> None:
     """Who knocks at an empty quota costs no disk."""
     database = Database(path)
-    store = EmbeddedStore(database)
+    store = EmbeddedStore(database, call_seconds=PATIENT_SECONDS)
     await store.start()
     await usable(store)
+    assert database._writer is not None
+    database._writer._housekeeping_at = math.inf  # It writes.
     wal = path.with_name(path.name + "-wal")
     before = wal.stat().st_size
     for number in range(20):
