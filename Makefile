@@ -6,10 +6,10 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help run test faults lint fmt build up down logs clean
+.PHONY: help run test test-cluster faults lint fmt build up down logs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.0.1:8000; needs no other server
 	@mkdir -p var; \
@@ -42,6 +42,10 @@ run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.
 test: $(VENV)/installed-test ## Run every test, installing Redis and RabbitMQ where they are missing; ARGS="-k quota" for some
 	sh tests/install-servers.sh
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: $(VENV)/installed-test ## Run the tests on real clusters: Redis with Sentinels, Redis Cluster, RabbitMQ; takes minutes
+	sh tests/install-servers.sh
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, SEED=1, FAULT=redis-killed
 	sh tests/install-servers.sh

@@ -120,6 +120,9 @@ class TestConfiguration:
         (cluster,) = re.findall(r"`(amqp://\S+,amqp://\S+)`", README)
         assert variables.RABBITMQ_URL.read(cluster) == cluster
         RabbitOutbox(cluster, Topology(), "server-a")
+        of_redis = re.findall(r"`(redis\+\w+://\S+@\S+)`", README)
+        assert len(of_redis) == 2
+        assert [variables.REDIS_URL.read(url) for url in of_redis] == of_redis
 
 
 class TestErrors:
@@ -238,7 +241,7 @@ class TestCommands:
 
     def test_every_target_of_make_is_in_the_table(self) -> None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        exist = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+        exist = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
         documented = {code(name)[0].removeprefix("make ") for name, _ in table("target")}
         assert documented == exist - {"help"}
         assert "make help" in README
