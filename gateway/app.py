@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -33,7 +33,7 @@ from pipeline.admission import Admission, InFlight
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
 from pipeline.publish import Publish
-from pipeline.stage import Probe, probed
+from pipeline.stage import Timed, timed
 from pipeline.store_policy import REJECT, StorePolicy
 
 SEND_PATH = "/api/v1/sms/send"
@@ -95,11 +95,11 @@ def create(configured: Settings) -> Starlette:
     )
     send = ExactRoute(
         SEND_PATH,
-        Probe(publish, "publish", telemetry),
+        Timed(publish, "publish", telemetry),
         methods=["POST"],
         middleware=[
             Middleware(Admission, in_flight=in_flight),
-            *probed(stages.build(configured.pipeline, configured.stage_options, services), telemetry),
+            *timed(stages.build(configured.pipeline, configured.stage_options, services), telemetry),
         ],
     )
 
@@ -161,7 +161,7 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
 
 
 @contextlib.contextmanager
-def _before_the_end(drain: Callable[[], None]) -> Any:
+def _before_the_end(drain: Callable[[], None]) -> Iterator[None]:
     """Call ``drain`` when the server is told to end, before it acts on it.
 
     The server has put its own signal handlers in place when the lifespan begins; ours goes before them.

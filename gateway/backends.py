@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from gateway.dependency import Dependency, HeartbeatBus
@@ -61,11 +62,13 @@ def topology(settings: Settings) -> Topology:
 
 def choose(settings: Settings, metrics: Metrics) -> Backends:
     """The adapters, constructed; one file is opened once, whoever keeps what in it."""
-    databases: dict[str, Database] = {}
+    databases: dict[Path, Database] = {}
 
     def database(url: str) -> Database:
-        path = url.removeprefix(EMBEDDED)
-        return databases.setdefault(path, Database(path))
+        path = Path(url.removeprefix(EMBEDDED)).absolute()
+        if path not in databases:
+            databases[path] = Database(path)
+        return databases[path]
 
     watch_store, watch_broker = metrics.watch_connection("store"), metrics.watch_connection("broker")
     store: StoreBackend

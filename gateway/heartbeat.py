@@ -23,7 +23,8 @@ from pipeline.failures import timestamp
 from pipeline.ports import BrokerRefused, BrokerUnknown, Clock
 from schemas import load
 
-_FIRST_RETRY_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.25
+_STARTING_SECONDS = 5.0
 
 
 class Heartbeats:
@@ -55,19 +56,27 @@ class Heartbeats:
         while True:
             try:
                 await self.bus.send(self.heartbeat())
-            except (BrokerRefused, BrokerUnknown) as error:
-                self.metrics.heartbeats.labels("failed").inc()
+            except Exception as error:  # noqa: BLE001 - a bug in here must not end the heartbeats for good
                 pause = min(retry_seconds, self.interval_seconds)
                 retry_seconds *= 2
-                logger.bind(cause=str(error)).warning(
-                    "the heartbeat was not sent: trying again in {} s", pause
-                )
+                self._tell(error, pause)
             else:
                 self.metrics.heartbeats.labels("sent").inc()
                 retry_seconds = _FIRST_RETRY_SECONDS
                 pause = self.interval_seconds
             # Gateways that were started together need not speak together.
             await asyncio.sleep(pause * random.uniform(0.95, 1.0))  # noqa: S311 - jitter, no secret
+
+    def _tell(self, error: Exception, pause: float) -> None:
+        self.metrics.heartbeats.labels("failed").inc()
+        if not isinstance(error, BrokerRefused | BrokerUnknown):
+            logger.opt(exception=error).error("the heartbeat was not sent: trying again in {} s", pause)
+            return
+        # Right after the start the connection is still being made, which is no news.
+        is_starting = time.monotonic() - self._started < _STARTING_SECONDS
+        logger.bind(cause=str(error)).log(
+            "DEBUG" if is_starting else "WARNING", "the heartbeat was not sent: trying again in {} s", pause
+        )
 
     def heartbeat(self) -> bytes:
         """This process as ``sms.heartbeat.v1``."""

@@ -18,9 +18,6 @@ from loguru import logger
 if TYPE_CHECKING:
     import loguru
 
-# Their messages may quote a delivered message, body and all: only the template is logged.
-_QUOTING = ("aiormq", "pamqp")
-
 
 def configure(service: str, level: str) -> None:
     """Send every log line of this process to stdout as JSON; ``level`` is a name that loguru knows."""
@@ -45,8 +42,15 @@ def configure(service: str, level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"
-    for noisy in ("asyncio", "aiormq", "redis"):
+    # Our protocol logs what it refuses, with its tracking_id.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: not str(record.msg).startswith("Invalid HTTP request")
+    )
+    for noisy in ("asyncio", "redis"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # What is worth knowing of connections to RabbitMQ our own adapter tells, once; and aiormq would quote messages.
+    for quoting in ("aiormq", "pamqp"):
+        logging.getLogger(quoting).setLevel(logging.CRITICAL)
 
 
 def mask(number: str) -> str:
@@ -78,10 +82,8 @@ class _Forward(logging.Handler):
     """Hands the standard library's records to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        quotes = record.name.startswith(_QUOTING)
         try:
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
-        message = str(record.msg) if quotes else record.getMessage()
-        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, "{}", message)
+        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, "{}", record.getMessage())

@@ -90,6 +90,9 @@ class Metrics:
             "sms_send_request_success", "Sends answered with 202, replays included."
         )
         self.errors = self._counter("sms_send_request_error", "Sends answered otherwise.")
+        for kind in ("clients", "providers"):
+            # There from the start, so that the first mismatch is an increase.
+            self.fingerprint_mismatch.labels(kind)
         # Besides them.
         self.stage_seconds = self._histogram(
             "sms_stage_duration_seconds",
@@ -108,6 +111,12 @@ class Metrics:
         self.store_passed_over = self._counter(
             "sms_store_passed_over",
             "Failed steps on the store that did not change the answer.",
+            "stage",
+            "operation",
+        )
+        self.store_deferred = self._counter(
+            "sms_store_deferred",
+            "Steps that undo, left to be tried again in the background.",
             "stage",
             "operation",
         )
@@ -140,7 +149,10 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type, in the format that an Accept header asks for."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # The library trusts what the header says of versions.
+            encode, content_type = choose_encoder("")
         registry = self.registry
         if self._is_multiprocess:
             registry = CollectorRegistry()

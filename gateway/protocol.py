@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from loguru import logger
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pipeline import codes
 from pipeline.failures import Refused
@@ -53,7 +54,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there; if they belong to a head that is still arriving they are counted."""
-        if not self._is_in_body and b"pgrade:" in data:
+        if not self._is_in_body and b"upgrade:" in data.lower():
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
         if self._head_timer is not None:
@@ -71,6 +72,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The parser has seen the whole head."""
         self._end_head()
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            # The offer came in pieces. Refused rather than served without its body.
+            raise ValueError("an offer to upgrade")
         self._is_in_body = True
         super().on_headers_complete()
 
@@ -91,6 +95,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refused: Refused) -> None:
         self._end_head()
+        latest: RequestResponseCycle | None = self.cycle
+        if latest is not None and not latest.response_complete and not self._is_in_body:
+            # Earlier requests on this connection wait for their answers, and must not get this one: the last ends it.
+            latest.keep_alive = False
+            self.flow.pause_reading()
+            return
         tracking_id = str(uuid.uuid4())
         answer = refused.answer(tracking_id, datetime.now(UTC))
         headers = [
@@ -103,6 +113,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         ]
         first = f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}\r\n".encode()
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        logger.bind(tracking_id=tracking_id, status=answer.status, error_code=refused.code.name).info(
+            "request refused"
+        )
         self.transport.write(first + lines + b"\r\n" + answer.body)
         self.transport.close()
 

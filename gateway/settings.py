@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 import schemas
 from gateway import clients, providers, stages, variables
 from gateway.clients import ConfiguredClients
+from gateway.clock import SystemClock
 from gateway.fingerprint import fingerprint
 from gateway.variables import Variable
 from pipeline import order
@@ -78,9 +79,11 @@ def is_loopback(host: str) -> bool:
 
 def environment() -> dict[str, str]:
     """The environment variables, over those of an ``.env`` file in the working directory."""
-    written = {
-        name: value for name, value in dotenv_values(".env", interpolate=False).items() if value is not None
-    }
+    try:
+        read = dotenv_values(".env", interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f".env: cannot be read as UTF-8: {type(error).__name__}"]) from None
+    written = {name: value for name, value in read.items() if value is not None}
     return {**written, **os.environ}
 
 
@@ -129,7 +132,8 @@ class _Reader:
         catalogue = providers.catalogue(provider_document)
         if is_legal:
             services = {
-                **dict.fromkeys(("claims", "quotas", "telemetry", "clock", "provider_gate_enabled")),
+                **dict.fromkeys(("claims", "quotas", "telemetry", "provider_gate_enabled")),
+                "clock": SystemClock(),
                 "clients": configured_clients,
                 "providers": catalogue,
                 "schema": schemas.load("request"),
@@ -227,6 +231,11 @@ class _Reader:
                 )
                 self.mistakes.append(f"{where}: is not JSON{place}: check quotes, commas and braces there")
                 return {}
+        if _has_surrogates(document):
+            self.mistakes.append(
+                f"{where}: holds an unpaired surrogate (\\ud800 to \\udfff), which is no character"
+            )
+            return {}
         found = kind.mistakes(document)
         if found:
             self.mistakes += [f"{where}: {mistake}" for mistake in found]
@@ -286,6 +295,14 @@ class _Reader:
         if text is None:
             return order.DEFAULT_ORDER
         return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _has_surrogates(document: object) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 class _Duplicate(ValueError):

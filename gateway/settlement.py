@@ -38,7 +38,7 @@ class SettlingStore:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._owed: deque[tuple[float, _Step]] = deque(maxlen=_MOST_OWED)
+        self._owed: deque[tuple[float, _Step]] = deque()
         self._settling: asyncio.Task[None] | None = None
 
     async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
@@ -87,22 +87,28 @@ class SettlingStore:
         try:
             await step()
         except (StoreUnavailable, asyncio.CancelledError):
-            self._owed.append((time.monotonic() + OWED_SECONDS, step))
+            if len(self._owed) < _MOST_OWED:
+                self._owed.append((time.monotonic() + OWED_SECONDS, step))
             if self._settling is None or self._settling.done():
                 self._settling = asyncio.create_task(self._settle(), name="settlement")
             raise
 
     async def _settle(self) -> None:
-        """Take the owed steps one after the other until there are none; the first failure is reason to pause."""
+        """Take the owed steps one after the other until there are none; a failure is reason to pause."""
+        given_up = 0
         while self._owed:
-            until, step = self._owed[0]
+            until, step = self._owed.popleft()
             try:
                 await step()
             except StoreUnavailable:
                 if time.monotonic() < until:
+                    self._owed.appendleft((until, step))
                     await asyncio.sleep(_PAUSE_SECONDS)
-                    continue
-                logger.warning(
-                    "a step on the store could not be undone within {} s and was given up", OWED_SECONDS
-                )
-            self._owed.popleft()
+                else:
+                    given_up += 1
+            except Exception:  # noqa: BLE001 - a bug with one step must not keep the others from being taken
+                logger.exception("a step on the store could not be undone")
+        if given_up:
+            logger.warning(
+                "{} steps on the store were not undone within {} s: given up", given_up, OWED_SECONDS
+            )

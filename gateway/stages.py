@@ -38,15 +38,17 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
         required = [option for option, parameter in known.items() if parameter.default is parameter.empty]
         missing = [option for option in required if option not in given]
         found += [f"[stage.{name}] {option}: must be set" for option in missing]
-        unknown = [option for option in given if option not in known]
+        unknown = [] if _takes_any(stage) else [option for option in given if option not in known]
         found += [f"[stage.{name}] {option}: {_unknown(option, list(known))}" for option in unknown]
-        accepted = {option: value for option, value in given.items() if option in known}
+        accepted = {option: value for option, value in given.items() if option not in unknown}
         if missing:
             continue
         try:
             stage(_nothing, **_wired(stage, services), **accepted)
         except (TypeError, ValueError) as error:
             found.append(f"[stage.{name}] {error}")
+        except Exception as error:  # noqa: BLE001 - an operator's stage may raise anything
+            found.append(f"[stage.{name}] cannot be built: {type(error).__name__}: {error}")
     return found
 
 
@@ -55,9 +57,16 @@ def _wired(stage: Any, services: Services) -> dict[str, Any]:
 
 
 def _parameters(stage: Any) -> dict[str, inspect.Parameter]:
+    """Those that have a name of their own, besides ``app``."""
+    catch_all = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(stage).parameters.items()
     return {
-        name: parameter for name, parameter in inspect.signature(stage).parameters.items() if name != "app"
+        name: parameter for name, parameter in parameters if name != "app" and parameter.kind not in catch_all
     }
+
+
+def _takes_any(stage: Any) -> bool:
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(stage).parameters.values())
 
 
 def _unknown(option: str, known: list[str]) -> str:

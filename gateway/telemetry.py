@@ -17,6 +17,10 @@ from pipeline.ports import BrokerRefused, BrokerUnknown, StoreUnavailable
 # Causes that are no bugs: their words are ours, for people, and say nothing of the message.
 _EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
 
+# What senders cannot mend, operators should see; a request's own mistakes are no news to them.
+_UNDOING = ("release", "suspend", "give_back")
+_LEVELS = {500: "ERROR", 503: "WARNING"}
+
 
 class GatewayTelemetry:
     """Implements ``pipeline.ports.Telemetry``."""
@@ -35,11 +39,16 @@ class GatewayTelemetry:
         self.metrics.replays.inc()
 
     def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
-        """A step on the store failed and the request goes on without it."""
-        self.metrics.store_passed_over.labels(stage, operation).inc()
-        logger.bind(
-            tracking_id=context.tracking_id, stage=stage, cause=str(error) or type(error).__name__
-        ).warning("the store failed at '{}': the request goes on without it", operation)
+        """A step on the store failed, and the request goes on without it, or is refused and the step tried again."""
+        if operation in _UNDOING:
+            counter, consequence = self.metrics.store_deferred, "it is tried again in the background"
+        else:
+            counter, consequence = self.metrics.store_passed_over, "the request goes on without it"
+        counter.labels(stage, operation).inc()
+        cause = str(error) or type(error).__name__
+        logger.bind(tracking_id=context.tracking_id, stage=stage, cause=cause).warning(
+            "the store failed at '{}': {}", operation, consequence
+        )
 
     def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
         """The request is over; ``failure`` holds the cause where it was not accepted."""
@@ -62,7 +71,7 @@ class GatewayTelemetry:
         elif failure.code is codes.NO_PROVIDER_AVAILABLE:
             self.metrics.rejected_no_provider.labels(client).inc()
         elif failure.code in (codes.PROVIDER_DISABLED, codes.ALL_PROVIDERS_DISABLED):
-            for provider in (failure.details or {})["providers"]:
+            for provider in (failure.details or {}).get("providers", ()):
                 self.metrics.rejected_provider_disabled.labels(client, provider).inc()
 
     def _log(
@@ -94,7 +103,7 @@ class GatewayTelemetry:
             self._explain(extra, failure)
         # Health checks and scrapes come every few seconds: their lines are for debugging.
         quiet = not context.is_send and status < 400
-        level = "DEBUG" if quiet else "ERROR" if "exception" in extra else "INFO"
+        level = "DEBUG" if quiet else "ERROR" if "exception" in extra else _LEVELS.get(status, "INFO")
         what = "send" if context.is_send else "request"
         logger.bind(**extra).log(level, f"{what} {'accepted' if status < 400 else 'refused'}")
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline import codes
 from pipeline.answer import Answer, accepted
 from pipeline.context import Context
-from pipeline.failures import NotAccepted, Refused
+from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
 from pipeline.payload import ClientDisconnected
 from pipeline.ports import Clock, Telemetry
 
@@ -57,6 +57,8 @@ class Boundary:
                 status = CLIENT_CLOSED_REQUEST
             except Exception as error:  # noqa: BLE001 - a bug anywhere inside is answered here
                 failure = _failure(context, error)
+            if failure is not None and context.may_be_published and not isinstance(failure, OutcomeUnknown):
+                failure = _in_doubt(failure)
             if failure is not None and not status:
                 await self._answer(context, failure).send(answering)
         finally:
@@ -67,6 +69,14 @@ class Boundary:
             # What failed did so after the confirm: the sender is told of his message, the operators of the failure.
             return accepted(context.tracking_id)
         return failure.answer(context.tracking_id, self.clock.now())
+
+
+def _in_doubt(failure: NotAccepted) -> OutcomeUnknown:
+    """Whatever went wrong, it did so after a publish had begun: it cannot be called refused."""
+    unknown = OutcomeUnknown()
+    unknown.__cause__ = failure.__cause__ or failure
+    unknown.stage = failure.stage
+    return unknown
 
 
 def _failure(context: Context, error: Exception) -> NotAccepted:

@@ -27,8 +27,9 @@ class Context:
 
     ``stage`` is the one that works at present, ``own_since`` the start of its own time, ``headers`` go into the answer
     whatever it will be. ``is_send`` tells a send from the other paths, ``is_reading`` that its body is still arriving,
-    ``is_published`` that the outbox has confirmed the message. ``api_key_hint`` is the part of the API key that logs
-    may show, ``timer`` the request's deadline.
+    ``may_be_published`` that its message may be on the queue, by this request or by an earlier one under its key, and
+    ``is_published`` that the outbox has confirmed it. ``api_key_hint`` is the part of the API key that logs may show,
+    ``timer`` the request's deadline.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Context:
         "is_published",
         "is_reading",
         "is_send",
+        "may_be_published",
         "own_since",
         "stage",
         "timer",
@@ -58,6 +60,7 @@ class Context:
         self.headers: dict[bytes, bytes] = {}
         self.timer = asyncio.timeout(BODY_SECONDS)
         self.is_published = False
+        self.may_be_published = False
         self.is_reading = False
         self.is_send = False
         self.api_key_hint: str | None = None
@@ -67,16 +70,6 @@ class Context:
     def of(cls, scope: Scope) -> Context:
         """The context of the request that this scope belongs to."""
         return cast(Context, scope[_KEY])
-
-    @property
-    def method(self) -> str:
-        """The request's method, in capitals."""
-        return cast(str, self._scope["method"])
-
-    @property
-    def path(self) -> str:
-        """The request's path, decoded."""
-        return cast(str, self._scope["path"])
 
     def __getitem__(self, fact: type[Fact]) -> Fact:
         return cast(Fact, self._facts[fact])
@@ -91,7 +84,8 @@ class Context:
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a request header, by its lower-case name; several are joined by ``, `` (RFC 9110, 5.3)."""
-        values = [value for key, value in self._scope["headers"] if key == name]
+        # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
+        values = [value.strip(b" \t") for key, value in self._scope["headers"] if key == name]
         return b", ".join(values) if values else None
 
     async def payload(self, receive: Receive) -> Payload:

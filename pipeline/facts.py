@@ -43,8 +43,7 @@ class Claim:
     """This request's hold on one Idempotency-Key of one client.
 
     ``token`` names the holder: a step with another token than the record's changes nothing. ``armed`` says that the
-    message may be on the queue already, by this request or by an earlier one that this one resumes; ``resumed`` that an
-    earlier request had armed it, so that nothing may refuse it any more.
+    message may be on the queue already, by this request or by an earlier one that this one resumes.
     """
 
     client: str
@@ -53,7 +52,6 @@ class Claim:
     tracking_id: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     armed: bool = False
-    resumed: bool = False
 
     @classmethod
     def on(cls, client: Client, key: str, fingerprint: bytes) -> Claim:
@@ -66,7 +64,7 @@ class Reservation:
     """One message taken from a client's quota of one UTC day.
 
     ``limit`` is None where there is none; ``used`` counts this message. ``token`` makes giving it back happen at most
-    once; with a ``claim``, the claim's token does.
+    once. What was taken under a claim is given back with the claim instead.
     """
 
     client: str
@@ -74,7 +72,6 @@ class Reservation:
     limit: int | None
     used: int
     token: str
-    claim: Claim | None = None
 
     @property
     def remaining(self) -> int:

@@ -7,10 +7,10 @@ import re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import codes
-from pipeline.answer import Answer, accepted
+from pipeline.answer import JSON, Answer, accepted
 from pipeline.context import Context
 from pipeline.facts import Claim, Client
-from pipeline.failures import OutcomeUnknown, Refused
+from pipeline.failures import Refused
 from pipeline.ports import (
     Begun,
     ClaimLost,
@@ -66,14 +66,14 @@ class Idempotency(Stage):
         except StoreUnavailable as error:
             # It may have begun all the same, and a retry should not have to wait for the lease to end. Not "release":
             # it may even have resumed a claim whose message is on the queue.
-            if self.policy.rejects:
+            if error.may_be_done and self.policy.rejects:
                 await self._settle(context, "suspend", claim)
             self.policy.judge(context, "begin", error)
             await self.app(scope, receive, send)
             return
         match found:
             case Begun(armed):
-                claim.armed = claim.resumed = armed
+                claim.armed = context.may_be_published = armed
                 context.add(claim)
                 await self._hold(context, claim, scope, receive, send)
             case Replay(answer):
@@ -90,25 +90,22 @@ class Idempotency(Stage):
         held = _Held()
         try:
             await self.app(scope, receive, held)
+            answer = held.answer()
         except BaseException as failure:
             await self._settle_failure(context, claim, failure)
-            if claim.resumed and not context.is_published and not isinstance(failure, OutcomeUnknown):
-                # An earlier request may have put it on the queue: it cannot be called refused any more.
-                raise OutcomeUnknown from failure
             raise
-        answer = held.answer()
         if answer.status == 202:
             await self._settle(context, "complete", claim, answer)
         else:
-            # An operator's stage that answers instead of raising has kept the request from being published.
-            await self._settle(context, "release", claim)
+            # An operator's stage has answered instead of raising.
+            await self._settle(context, "suspend" if context.may_be_published else "release", claim)
         for message in held.messages:
             await send(message)
 
     async def _settle_failure(self, context: Context, claim: Claim, failure: BaseException) -> None:
         if context.is_published:
             await self._settle(context, "complete", claim, accepted(context.tracking_id))
-        elif claim.resumed or isinstance(failure, OutcomeUnknown):
+        elif context.may_be_published:
             await self._settle(context, "suspend", claim)
         elif isinstance(failure, Refused) and failure.code.is_verdict:
             await self._settle(
@@ -137,7 +134,7 @@ class _Held:
     def answer(self) -> Answer:
         start = self.messages[0]
         body = b"".join(message.get("body", b"") for message in self.messages[1:])
-        content_type = next(value for name, value in start["headers"] if name == b"content-type")
+        content_type = next((value for name, value in start["headers"] if name == b"content-type"), JSON)
         return Answer(start["status"], body, content_type)
 
 

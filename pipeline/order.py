@@ -37,6 +37,7 @@ BUILT_IN: Mapping[str, StageClass] = {
 
 _WEAKER = (
     ("validation", "auth", "strangers may probe the schema"),
+    ("provider_gate", "auth", "strangers may learn the names of the providers"),
     ("validation", "idempotency", "its refusals are judged anew, not replayed"),
     ("provider_gate", "idempotency", "its refusals are judged anew, not replayed"),
     ("quota", "provider_gate", "requests that the gate refuses take quota and give it back"),

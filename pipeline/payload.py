@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pipeline.failures import Refused
 MAX_BODY_BYTES = 16 * 1024
 # A client that is still writing when we close loses our answer to a reset. So much we read and throw away first.
 _DISCARDED_BYTES = 1024 * 1024
+_DISCARD_SECONDS = 1.0
 _CLOSE = ((b"connection", b"close"),)
 
 
@@ -77,6 +80,15 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     # A client that waits to be told "100 Continue" has sent nothing yet: the first receive would tell it.
     if b"expect" in headers and _declares_too_much(headers):
         raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
+    if _declares_too_much(headers):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                await _read_all(receive)
+        raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
+    return await _read_all(receive)
+
+
+async def _read_all(receive: Receive) -> bytes:
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message["body"]

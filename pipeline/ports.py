@@ -1,7 +1,8 @@
 """What the pipeline needs from outside, in the field's words; ``gateway`` holds the adapters.
 
 Every verb is one atomic step, so that races are settled where the data lies. A verb of a store raises
-``StoreUnavailable`` when it could not be carried out in time: it may then have happened all the same, or happen later.
+``StoreUnavailable`` when it could not be carried out in time: unless the exception knows better, it may then have
+happened all the same, or happen later.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class StoreUnavailable(Exception):
-    """The store did not carry out a step in time."""
+    """The store did not carry out a step in time; ``may_be_done`` unless it certainly has not and will not."""
+
+    def __init__(self, reason: str = "", *, may_be_done: bool = True) -> None:
+        super().__init__(reason)
+        self.may_be_done = may_be_done
 
 
 class BrokerRefused(Exception):
@@ -94,7 +99,10 @@ class Claims(Protocol):
         """Note that the message may be published from now on. Raises ``ClaimLost``."""
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
-        """Keep the answer for replay and drop the rest. Raises ``ClaimLost``."""
+        """Keep the answer for replay and drop the rest; with a refusal, give back what was taken under the claim.
+
+        Raises ``ClaimLost``.
+        """
 
     async def release(self, claim: Claim) -> None:
         """Forget a claim under which nothing was published, and give back what was taken under it.
@@ -129,7 +137,10 @@ class Quotas(Protocol):
         """
 
     async def give_back(self, reservation: Reservation) -> None:
-        """Give one message back to the day it was taken from, and disarm its claim; at most once for a token."""
+        """Give a message taken without a claim back to the day it was taken from; at most once for a token.
+
+        What was taken under a claim goes back when ``Claims`` releases it, or completes it with a refusal.
+        """
 
 
 class Outbox(Protocol):

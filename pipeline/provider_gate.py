@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
 from pipeline.context import Context
-from pipeline.facts import Claim, Message, Route
+from pipeline.facts import Message, Route
 from pipeline.failures import Refused
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
@@ -31,9 +31,8 @@ class ProviderGate(Stage):
         """Serve one request."""
         context = Context.of(scope)
         asked_for = self.providers.resolve(context[Message].providers or ())
-        claim = context.get(Claim)
         # What an earlier request under this key may have put on the queue cannot be refused any more.
-        judged = self.enabled and not (claim and claim.resumed)
+        judged = self.enabled and not context.may_be_published
         route = self._usable(asked_for) if judged else asked_for
         context.add(Route(tuple(provider.name for provider in route)))
         await self.app(scope, receive, send)

@@ -48,9 +48,12 @@ class Publish:
             created_at=self.clock.now(),
         )
         await self._arm(context)
+        was_in_doubt, context.may_be_published = context.may_be_published, True
         try:
             await self.outbox.publish(envelope)
         except BrokerRefused as error:
+            # This request has put nothing on the queue; an earlier one under its key may have.
+            context.may_be_published = was_in_doubt
             raise Refused(codes.SERVICE_UNAVAILABLE, retry_after=1) from error
         except BaseException as error:
             # Whatever else went wrong after the publish began, a bug or a cancellation: the broker may have it.

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Claim, Client, Message, Reservation
-from pipeline.failures import OutcomeUnknown, Refused
+from pipeline.failures import Refused
 from pipeline.ports import ClaimLost, Clock, QuotaExceeded, Quotas, StoreUnavailable, Telemetry
 from pipeline.stage import Stage
 from pipeline.store_policy import StorePolicy
@@ -45,44 +45,41 @@ class Quota(Stage):
         client, claim = context[Client], context.get(Claim)
         token = secrets.token_hex(8)
         now = self.clock.now()
-        may_be_taken = Reservation(client.name, now.date(), client.daily_quota, 0, token, claim)
+        reservation = Reservation(client.name, now.date(), client.daily_quota, 0, token)
         try:
             taken = await self.quotas.take(client, now.date(), token, claim)
         except ClaimLost:
             raise Refused(codes.IDEMPOTENCY_IN_PROGRESS, retry_after=1) from None
         except asyncio.CancelledError:
-            await self._give_back(context, may_be_taken)
+            await self._give_back(context, reservation)
             raise
         except StoreUnavailable as error:
-            if self.policy.rejects:
-                await self._give_back(context, may_be_taken)
+            if error.may_be_done and self.policy.rejects:
+                await self._give_back(context, reservation)
             self.policy.judge(context, "take", error)
-            await self.app(scope, receive, send)
-            return
-        if isinstance(taken, QuotaExceeded):
-            _tell(context, client.daily_quota, 0, now)
-            raise Refused(codes.TOO_MANY_REQUESTS, retry_after=_seconds_to_reset(now))
-        context.add(taken)
-        _tell(context, taken.limit, taken.remaining, now)
+        else:
+            if isinstance(taken, QuotaExceeded):
+                _tell(context, client.daily_quota, 0, now)
+                raise Refused(codes.TOO_MANY_REQUESTS, retry_after=_seconds_to_reset(now))
+            reservation = taken
+            context.add(taken)
+            _tell(context, taken.limit, taken.remaining, now)
         try:
             await self.app(scope, receive, send)
-        except OutcomeUnknown:
-            raise
-        except BaseException:
-            if await self._give_back(context, taken):
-                _tell(context, taken.limit, min(taken.limit or 0, taken.remaining + 1), now)
-            raise
+        finally:
+            if not context.may_be_published:
+                await self._give_back(context, reservation)
+                if reservation.used:
+                    _tell(context, reservation.limit, reservation.remaining + 1, now)
 
-    async def _give_back(self, context: Context, taken: Reservation) -> bool:
-        """Whether it is given back: what is published, or may be by an earlier request, stays charged."""
-        if context.is_published or (taken.claim is not None and taken.claim.resumed):
-            return False
+    async def _give_back(self, context: Context, reservation: Reservation) -> None:
+        """Give back what was taken without a claim; what was taken under one goes back when the claim is settled."""
+        if context.get(Claim) is not None:
+            return
         try:
-            await self.quotas.give_back(taken)
+            await self.quotas.give_back(reservation)
         except StoreUnavailable as error:
             self.policy.note(context, "give_back", error)
-            return False
-        return True
 
 
 def _tell(context: Context, limit: int | None, remaining: int, now: datetime) -> None:

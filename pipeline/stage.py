@@ -1,4 +1,4 @@
-"""The protocol of a stage, and the probe that stands before each of them.
+"""The protocol of a stage, and the stopwatch that stands before each of them.
 
 A stage is a pure ASGI middleware. Its life, in order:
 
@@ -49,7 +49,7 @@ class Stage:
         await self.app(scope, receive, send)
 
 
-class Probe:
+class Timed:
     """Measures the stage inside it: its own time, without that of the stages further in, and its refusals."""
 
     def __init__(self, app: ASGIApp, stage: str, telemetry: Telemetry) -> None:
@@ -79,10 +79,10 @@ class Probe:
             context.own_since = now - outer_spent
 
 
-def probed(stages: Sequence[tuple[str, Middleware]], telemetry: Telemetry) -> list[Middleware]:
-    """The stages, outermost first, each behind its probe."""
+def timed(stages: Sequence[tuple[str, Middleware]], telemetry: Telemetry) -> list[Middleware]:
+    """The stages, outermost first, each behind its stopwatch."""
     return [
         middleware
         for name, stage in stages
-        for middleware in (Middleware(Probe, stage=name, telemetry=telemetry), stage)
+        for middleware in (Middleware(Timed, stage=name, telemetry=telemetry), stage)
     ]

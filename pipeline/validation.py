@@ -37,7 +37,11 @@ class Validation(Stage):
     def _explain(self, payload: Payload) -> list[dict[str, str]]:
         if payload.problem:
             return [{"path": "", "message": payload.problem, "rule": "json"}]
-        return [violation.as_json() for violation in self.schema.violations(payload.document)]
+        try:
+            return [violation.as_json() for violation in self.schema.violations(payload.document)]
+        except RecursionError:
+            # jsonschema writes out what it refuses, though we do not show it. No valid request nests.
+            return [{"path": "", "message": "must not be nested deeply", "rule": "json"}]
 
     def _message(self, document: dict[str, Any]) -> Message:
         providers = document.get("providers")

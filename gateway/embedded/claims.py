@@ -73,7 +73,7 @@ def take(
         cursor.execute(f"UPDATE claims SET armed = 1 WHERE {_HELD}", _held(claim))
         charged_day = date.fromisoformat(charged_on)
         used = quotas.used(cursor, client.name, charged_day)
-        return Reservation(client.name, charged_day, client.daily_quota, used, token, claim)
+        return Reservation(client.name, charged_day, client.daily_quota, used, token)
     # Armed and not charged: an earlier request published without the quota. Its message may be on the queue, so it is
     # counted whatever the limit.
     counted = quotas.count(cursor, client.name, day, None if armed else client.daily_quota)
@@ -82,16 +82,16 @@ def take(
     cursor.execute(
         f"UPDATE claims SET armed = 1, charged_on = ? WHERE {_HELD}", (day.isoformat(), *_held(claim))
     )
-    return Reservation(client.name, day, client.daily_quota, counted, token, claim)
+    return Reservation(client.name, day, client.daily_quota, counted, token)
 
 
 def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, *, refused: bool) -> bool:
     """Keep the answer and drop the rest; False when the claim is lost.
 
-    What is still charged is given back when the answer refuses: the step that was to do so may have failed.
+    What is charged is given back when the answer refuses.
     """
     if refused:
-        give_back(cursor, claim)
+        _give_back(cursor, claim)
     return (
         cursor.execute(
             "UPDATE claims SET answer = ?, token = NULL, leased_until = 0, armed = 0, charged_on = NULL, expires_at = ?"
@@ -104,7 +104,7 @@ def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, *
 
 def release(cursor: sqlite3.Cursor, claim: Claim) -> None:
     """Forget the claim, and give back what was taken under it."""
-    give_back(cursor, claim)
+    _give_back(cursor, claim)
     cursor.execute(f"DELETE FROM claims WHERE {_HELD}", _held(claim))
 
 
@@ -113,14 +113,11 @@ def suspend(cursor: sqlite3.Cursor, claim: Claim) -> None:
     cursor.execute(f"UPDATE claims SET leased_until = 0 WHERE {_HELD}", _held(claim))
 
 
-def give_back(cursor: sqlite3.Cursor, claim: Claim) -> bool:
-    """Give back what is charged under the claim, to the day it was taken from, and disarm it; False: nothing was."""
+def _give_back(cursor: sqlite3.Cursor, claim: Claim) -> None:
+    """Give back what is charged under the claim, to the day it was taken from."""
     found = cursor.execute(f"SELECT charged_on FROM claims WHERE {_HELD}", _held(claim)).fetchone()
-    if found is None or found[0] is None:
-        return False
-    quotas.uncount(cursor, claim.client, date.fromisoformat(found[0]))
-    cursor.execute(f"UPDATE claims SET armed = 0, charged_on = NULL WHERE {_HELD}", _held(claim))
-    return True
+    if found is not None and found[0] is not None:
+        quotas.uncount(cursor, claim.client, date.fromisoformat(found[0]))
 
 
 def _held(claim: Claim) -> tuple[str, str, str, int]:

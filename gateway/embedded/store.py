@@ -9,7 +9,7 @@ from typing import TypeVar
 from gateway.dependency import ConnectionWatcher
 from gateway.embedded import claims, quotas
 from gateway.embedded.database import Database
-from gateway.embedded.failures import DatabaseError
+from gateway.embedded.failures import DatabaseError, NotDone
 from gateway.embedded.jobs import Operation
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
@@ -108,18 +108,14 @@ class EmbeddedStore:
 
     async def give_back(self, reservation: Reservation) -> None:
         """See ``Quotas.give_back``."""
-        claim = reservation.claim
-        if claim is None:
-            day, token = reservation.day, reservation.token
-            await self._do(partial(quotas.give_back, client=reservation.client, day=day, token=token))
-        elif await self._do(partial(claims.give_back, claim=claim)):
-            claim.armed = False
+        day, token = reservation.day, reservation.token
+        await self._do(partial(quotas.give_back, client=reservation.client, day=day, token=token))
 
     async def _do(self, step: Operation[T], *, withdraw: bool = True) -> T:
         try:
             return await self.database.run(step, self._call_seconds, withdraw=withdraw)
         except DatabaseError as error:
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(str(error), may_be_done=not isinstance(error, NotDone)) from error
 
 
 def _hold(held: bool) -> None:

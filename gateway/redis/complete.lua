@@ -1,5 +1,5 @@
 -- Keeps the answer and drops the rest but for the fingerprint. With the counters' key, for an answer that refuses, it
--- gives back what is still charged: the step that was to do so may have failed.
+-- gives back what is charged.
 local token, answer, keep_ms = unpack(ARGV)
 
 if not held_by(token) then

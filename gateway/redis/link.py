@@ -34,6 +34,10 @@ _REPLICA = "the server is a replica, which takes no writes"
 _Call = asyncio.Future[Any]
 
 
+class NotSent(Disconnected):
+    """There was no connection: the command has not been sent, and will not be."""
+
+
 class Place(Protocol):
     """Where a server is to be found."""
 
@@ -89,7 +93,7 @@ class Link:
         caller bounds the time.
         """
         if self._down is not None:
-            raise Disconnected(self._down)
+            raise NotSent(self._down)
         call: _Call = asyncio.get_running_loop().create_future()
         self._unsent.append((call, hiredis.pack_command(command)))  # type: ignore[arg-type]  # any length
         self._wake.set()
@@ -103,7 +107,7 @@ class Link:
             self._down = None
             began = clock()
             reason = await self._live()
-            _fail(self._in_flight, f"connection lost: {reason}")
+            _fail(self._in_flight, Disconnected, f"connection lost: {reason}")
             self._in_flight.clear()
             if clock() - began > most:
                 # It served until now: the next attempt follows at once, and what was not sent yet waits for it.
@@ -183,7 +187,7 @@ class Link:
 
     def _refuse(self, reason: str) -> None:
         self._down = reason
-        _fail((call for call, _ in self._unsent), reason)
+        _fail((call for call, _ in self._unsent), NotSent, reason)
         self._unsent.clear()
 
 
@@ -203,7 +207,7 @@ async def _greet(connection: Connection) -> None:
         pass
 
 
-def _fail(calls: Iterable[_Call], reason: str) -> None:
+def _fail(calls: Iterable[_Call], kind: type[Disconnected], reason: str) -> None:
     for call in calls:
         if not call.done():
-            call.set_exception(Disconnected(reason))
+            call.set_exception(kind(reason))

@@ -30,17 +30,4 @@ RELEASE = _script("release", "record", "counter")
 SUSPEND = _script("suspend", "record")
 TAKE_WITH_CLAIM = _script("take_with_claim", "record", "counter")
 TAKE_WITHOUT_CLAIM = _script("take_without_claim", "counter")
-GIVE_BACK_WITH_CLAIM = _script("give_back_with_claim", "record", "counter")
-GIVE_BACK_WITHOUT_CLAIM = _script("give_back_without_claim", "counter")
-
-ALL = (
-    BEGIN,
-    ARM,
-    COMPLETE,
-    RELEASE,
-    SUSPEND,
-    TAKE_WITH_CLAIM,
-    TAKE_WITHOUT_CLAIM,
-    GIVE_BACK_WITH_CLAIM,
-    GIVE_BACK_WITHOUT_CLAIM,
-)
+GIVE_BACK = _script("give_back", "counter")

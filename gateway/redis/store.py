@@ -13,7 +13,7 @@ from gateway.redis import scripts, urls
 from gateway.redis.bound import within
 from gateway.redis.cluster import ClusterAddress, ClusterLink
 from gateway.redis.keys import Keys
-from gateway.redis.link import Link
+from gateway.redis.link import Link, NotSent
 from gateway.redis.scripts import Script
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
@@ -98,8 +98,9 @@ class RedisStore:
                 return Replay(Answer.unpack(packed, claim.tracking_id))
             case [b"in progress", milliseconds_left]:
                 return InProgress(milliseconds_left)
-            case _:
+            case [b"other payload"]:
                 return OtherPayload()
+        raise AssertionError(f"begin.lua replied {reply!r}")
 
     async def arm(self, claim: Claim) -> None:
         """See ``Claims``."""
@@ -148,7 +149,7 @@ class RedisStore:
                 if claim is not None:
                     claim.armed = True
                 charged_day = date.fromisoformat(charged.decode())
-                return Reservation(client.name, charged_day, client.daily_quota, used, token, claim)
+                return Reservation(client.name, charged_day, client.daily_quota, used, token)
             case [b"exceeded", used]:
                 return QuotaExceeded(used)
             case _:
@@ -156,13 +157,11 @@ class RedisStore:
 
     async def give_back(self, reservation: Reservation) -> None:
         """See ``Quotas``."""
-        counters = self._keys.counters(reservation.client)
-        claim = reservation.claim
-        if claim is None:
-            keys = (self._keys.reservation(reservation.client, reservation.token), counters)
-            await self._call(scripts.GIVE_BACK_WITHOUT_CLAIM, keys, (_RESERVATION_MS,))
-        elif await self._call(scripts.GIVE_BACK_WITH_CLAIM, (self._record(claim), counters), (claim.token,)):
-            claim.armed = False
+        keys = (
+            self._keys.reservation(reservation.client, reservation.token),
+            self._keys.counters(reservation.client),
+        )
+        await self._call(scripts.GIVE_BACK, keys, (_RESERVATION_MS,))
 
     def _record(self, claim: Claim) -> bytes:
         return self._keys.claim(claim.client, claim.key)
@@ -182,10 +181,13 @@ class RedisStore:
             return await self._link.execute("EVAL", script.source, len(keys), *keys, *arguments)
 
     async def _bounded(self, step: Coroutine[Any, Any, Any]) -> Any:
+        may_be_done = True
         try:
             return await within(self._call_seconds, step)
         except TimeoutError:
             reason = f"no answer within {self._call_seconds * 1000:g} ms"
+        except NotSent as error:
+            reason, may_be_done = str(error), False
         except RedisError as error:
             reason = str(error)
-        raise StoreUnavailable(f"Redis at {self._link.address}: {reason}")
+        raise StoreUnavailable(f"Redis at {self._link.address}: {reason}", may_be_done=may_be_done)

@@ -10,7 +10,7 @@ from pipeline import codes
 from pipeline import stage as stage_module
 from pipeline.context import Context
 from pipeline.failures import OutcomeUnknown, Refused
-from pipeline.stage import Probe, Stage, probed
+from pipeline.stage import Timed, Stage, timed
 from tests.unit.asgi import Ears, Exchange, Inner
 
 
@@ -39,7 +39,7 @@ class Working(Stage):
 
 def build(inner: ASGIApp, stages: list[tuple[str, Middleware]], ears: Ears) -> ASGIApp:
     app = inner
-    for middleware in reversed(probed(stages, ears)):
+    for middleware in reversed(timed(stages, ears)):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
     return app
 
@@ -79,7 +79,7 @@ async def test_whatever_is_raised_the_time_is_told(error: Exception) -> None:
     """A bug inside does not stop the stopwatch, and is passed on as it is."""
     ears = Ears()
     with pytest.raises(type(error)):
-        await Exchange().through(Probe(Inner(error), "only", ears))
+        await Exchange().through(Timed(Inner(error), "only", ears))
     assert [stage for stage, _, _ in ears.left] == ["only"]
 
 
