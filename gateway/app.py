@@ -63,7 +63,7 @@ def create(configured: Settings) -> Starlette:
     parts = backends.choose(configured, metrics)
     store = SettlingStore(MeasuredStore(parts.store, metrics))
     in_flight = InFlight(configured.max_in_flight, metrics.in_flight.set)
-    health = Health([parts.store, parts.broker])
+    health = Health([parts.store, parts.broker], parts.spool)
     heartbeats = Heartbeats(
         parts.bus,
         configured.service_name,

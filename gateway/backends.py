@@ -18,6 +18,7 @@ from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import Topology
 from gateway.redis.store import RedisStore
 from gateway.settings import Settings
+from gateway.spool import Spool, SpoolingOutbox
 from gateway.variables import EMBEDDED
 from pipeline.ports import Outbox
 
@@ -47,6 +48,7 @@ class Backends:
     store: StoreBackend
     broker: BrokerBackend
     bus: BusBackend
+    spool: Dependency | None = None
 
 
 def topology(settings: Settings) -> Topology:
@@ -92,10 +94,17 @@ def choose(settings: Settings, metrics: Metrics) -> Backends:
             EmbeddedOutbox(file, on_connection=watch_broker),
             EmbeddedHeartbeats(file, poll_seconds=min(5.0, settings.heartbeat_interval_seconds)),
         )
-    return Backends(
-        store,
-        RabbitOutbox(
-            settings.rabbitmq_url, topology(settings), settings.service_name, on_connection=watch_broker
-        ),
-        RabbitHeartbeats(settings.rabbitmq_url, topology(settings), settings.service_name),
+    broker = RabbitOutbox(
+        settings.rabbitmq_url, topology(settings), settings.service_name, on_connection=watch_broker
     )
+    bus = RabbitHeartbeats(settings.rabbitmq_url, topology(settings), settings.service_name)
+    if settings.spool is None:
+        return Backends(store, broker, bus)
+    spool = Spool(
+        database(settings.spool),
+        settings.spool_max_messages,
+        on_connection=metrics.watch_connection("spool"),
+    )
+    metrics.watch_spool(spool.look)
+    outbox = SpoolingOutbox(broker, spool, on_spooled=metrics.spooled.inc, on_moved=metrics.spool_moved.inc)
+    return Backends(store, outbox, bus, spool)

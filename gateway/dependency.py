@@ -9,8 +9,20 @@ ConnectionWatcher = Callable[[bool], None]
 """Told True when a connection is up and usable, False when it is lost or blocked."""
 
 
+class Degraded(Exception):
+    """It serves, but not as it should; the text says why, and holds no secret."""
+
+    state = "degraded"
+
+
+class Full(Degraded):
+    """It answers, and takes nothing more for the time being."""
+
+    state = "full"
+
+
 class Dependency(Protocol):
-    """A store or a broker. ``name`` is what health reports call it: ``store`` or ``broker``."""
+    """A store, a broker or a spool. ``name`` is what health reports call it: ``store``, ``broker`` or ``spool``."""
 
     name: str
 
@@ -20,7 +32,7 @@ class Dependency(Protocol):
     async def ping(self) -> None:
         """Return when the other side has just answered a round trip; raise with a reason for people otherwise.
 
-        The reason holds no secret. The caller bounds the time.
+        The reason holds no secret. ``Degraded`` when it serves all the same. The caller bounds the time.
         """
 
     async def close(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.dependency import Dependency
+from gateway.dependency import Degraded, Dependency
 
 # The whole answer is to be there within a second.
 _PING_SECONDS = 0.8
@@ -20,11 +21,13 @@ class Health:
     """The endpoints ``/healthz`` and ``/readyz``.
 
     A dependency's last error stays in the report after it has recovered, with its age: who looks at three in the
-    morning wants to know what it was.
+    morning wants to know what it was. Where there is a ``spool``, it and the broker stand in for each other: while
+    one of them is down, or the spool holds messages, the process is ``degraded``, and serves.
     """
 
-    def __init__(self, dependencies: Sequence[Dependency]) -> None:
-        self.dependencies = dependencies
+    def __init__(self, dependencies: Sequence[Dependency], spool: Dependency | None = None) -> None:
+        self.dependencies = [*dependencies, spool] if spool else dependencies
+        self._either = {"broker", spool.name} if spool else set()
         self.is_draining = False
         self._last_errors: dict[str, tuple[str, float]] = {}
 
@@ -33,17 +36,27 @@ class Health:
         return _json(200, {"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """200 when every dependency answers and the process is not about to end, otherwise 503; within a second."""
+        """200 when sends can be accepted and the process is not about to end, otherwise 503; within a second."""
         reports = await asyncio.gather(*map(self._report, self.dependencies))
-        up = all(report["state"] == "up" for report in reports)
-        status = "draining" if self.is_draining else "ready" if up else "unavailable"
         names = [dependency.name for dependency in self.dependencies]
+        dependencies = dict(zip(names, reports, strict=True))
+        status = self._status({name: report["state"] for name, report in dependencies.items()})
         return _json(
-            200 if status == "ready" else 503,
-            {"status": status, "dependencies": dict(zip(names, reports, strict=True))},
+            200 if status in {"ready", "degraded"} else 503, {"status": status, "dependencies": dependencies}
         )
 
-    async def _report(self, dependency: Dependency) -> dict[str, object]:
+    def _status(self, states: dict[str, str]) -> str:
+        if self.is_draining:
+            return "draining"
+        found = set(states.values())
+        if found == {"up"}:
+            return "ready"
+        down = {name for name, state in states.items() if state == "down"}
+        # What is full refuses whatever the broker would say: messages keep their order.
+        serves = "full" not in found and (not down or down < self._either)
+        return "degraded" if serves else "unavailable"
+
+    async def _report(self, dependency: Dependency) -> dict[str, Any]:
         started = time.perf_counter()
         state = "up"
         try:
@@ -52,11 +65,14 @@ class Health:
         except TimeoutError:
             state = "down"
             self._last_errors[dependency.name] = (f"no answer within {_PING_SECONDS} s", started)
+        except Degraded as error:
+            state = error.state
+            self._last_errors[dependency.name] = (str(error), started)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from answering, the report says so
             state = "down"
             self._last_errors[dependency.name] = (str(error) or type(error).__name__, started)
         now = time.perf_counter()
-        report: dict[str, object] = {
+        report: dict[str, Any] = {
             "state": state,
             "latency_ms": round((now - started) * 1000, 3),
             "last_error": None,

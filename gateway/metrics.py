@@ -50,6 +50,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._look_at_spool: Callable[[], tuple[float, float]] | None = None
         self._is_multiprocess = MULTIPROC_DIR in os.environ
         if self._is_multiprocess:
             _forget_dead_workers(Path(os.environ[MULTIPROC_DIR]))
@@ -124,6 +125,17 @@ class Metrics:
             "sms_broker_publish_duration_seconds", "From publish to the broker's answer.", _LATENCY
         )
         self.publishes = self._counter("sms_broker_publishes", "Publishes by outcome.", "outcome")
+        self.spooled = self._counter("sms_spool_stored", "Messages that the spool has taken.")
+        self.spool_moved = self._counter("sms_spool_moved", "Messages moved from the spool to the broker.")
+        # Every worker looks at the same file: the latest look is the truth, and a sum would count it twice.
+        self.spool_messages = self._gauge(
+            "sms_spool_messages", "Messages that wait in the spool.", mode="livemostrecent"
+        )
+        self.spool_oldest = self._gauge(
+            "sms_spool_oldest_age_seconds",
+            "How long the oldest message has waited in the spool.",
+            mode="livemostrecent",
+        )
         self.heartbeats = self._counter("sms_heartbeats", "Heartbeats sent, by outcome.", "outcome")
         self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.", mode="livesum")
         self.connection_up = self._gauge(
@@ -147,12 +159,20 @@ class Metrics:
         gauge.set(0)
         return gauge.set
 
+    def watch_spool(self, look: Callable[[], tuple[float, float]]) -> None:
+        """Have every scrape ask ``look`` how many messages wait in the spool, and the oldest for how many seconds."""
+        self._look_at_spool = look
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type, in the format that an Accept header asks for."""
         try:
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # The library trusts what the header says of versions.
             encode, content_type = choose_encoder("")
+        if self._look_at_spool is not None:
+            messages, oldest_seconds = self._look_at_spool()
+            self.spool_messages.set(messages)
+            self.spool_oldest.set(oldest_seconds)
         registry = self.registry
         if self._is_multiprocess:
             registry = CollectorRegistry()

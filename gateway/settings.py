@@ -49,6 +49,8 @@ class Settings:
     queue_type: str
     heartbeat_exchange: str
     heartbeat_queue: str
+    spool: str | None
+    spool_max_messages: int
     provider_gate_enabled: bool
     idempotency_ttl_seconds: int
     quota_prefix: str
@@ -117,6 +119,8 @@ class _Reader:
             "queue_type": self._value(v.QUEUE_TYPE),
             "heartbeat_exchange": self._value(v.HEARTBEAT_EXCHANGE),
             "heartbeat_queue": self._value(v.HEARTBEAT_QUEUE),
+            "spool": self._value(v.SPOOL),
+            "spool_max_messages": self._value(v.SPOOL_MAX_MESSAGES),
             "provider_gate_enabled": self._value(v.GATE_ENABLED),
             "idempotency_ttl_seconds": self._value(v.IDEMPOTENCY_TTL),
             "quota_prefix": self._value(v.QUOTA_PREFIX),
@@ -124,6 +128,11 @@ class _Reader:
             "max_in_flight": self._value(v.MAX_IN_FLIGHT),
             "log_level": self._value(v.LOG_LEVEL),
         }
+        if scalars["spool"] and str(scalars["rabbitmq_url"]).startswith(v.EMBEDDED):
+            self.mistakes.append(
+                f"{v.SPOOL.name}: {v.RABBITMQ_URL.name} names a file already, so that there is no broker to wait for. "
+                "Leave one of the two out"
+            )
         client_document = self._document(v.CLIENT_CONFIG, "clients", clients)
         provider_document = self._document(v.PROVIDERS_CONFIG, "providers", providers)
         options, disabled = self._stage_tables()

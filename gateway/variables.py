@@ -90,6 +90,12 @@ def _host(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if "\0" in text or "://" in text or text.startswith(EMBEDDED):
+        raise ValueError("must be the path of a file and nothing else, as in var/spool.db")
+    return text
+
+
 def _url(parse: Callable[[str], object]) -> Callable[[str], str]:
     """A URL that its adapter can read, or a file."""
 
@@ -139,6 +145,17 @@ HEARTBEAT_QUEUE = Variable(
     "The queue of heartbeats for Server B, bounded in length.",
     "sms.heartbeat",
     _amqp_name,
+)
+SPOOL = Variable(
+    "RABBITMQ_SPOOL",
+    "A file on this machine in which messages wait while RabbitMQ cannot take them.",
+    read=_path,
+)
+SPOOL_MAX_MESSAGES = Variable(
+    "SPOOL_MAX_MESSAGES",
+    "How many messages may wait in that file; one more is refused with 503.",
+    "100000",
+    _whole(1, 100_000_000),
 )
 GATE_ENABLED = Variable(
     "PROVIDER_GATE_ENABLED", "Whether the state of providers is looked at.", "true", _yes_or_no

@@ -7,7 +7,7 @@ import pytest
 from gateway import variables
 from gateway.variables import Variable
 
-# The contract's table, section 4, and the overload limit of the guarantees.
+# The contract's table, section 4, the overload limit of the guarantees, and the spool.
 DEFAULTS = {
     "SERVICE_NAME": "server-a",
     "SERVER_A_HOST": "0.0.0.0",  # noqa: S104
@@ -19,6 +19,8 @@ DEFAULTS = {
     "RABBITMQ_QUEUE_TYPE": "quorum",
     "RABBITMQ_HEARTBEAT_EXCHANGE": "sms.heartbeat",
     "RABBITMQ_HEARTBEAT_QUEUE": "sms.heartbeat",
+    "RABBITMQ_SPOOL": None,
+    "SPOOL_MAX_MESSAGES": "100000",
     "PROVIDER_GATE_ENABLED": "true",
     "IDEMPOTENCY_TTL_SECONDS": "86400",
     "QUOTA_PREFIX": "quota",
