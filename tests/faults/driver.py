@@ -157,7 +157,8 @@ class Driver:
             keyed = choose.random() < 0.6
         key = f"{IDEMPOTENCY_KEY}-{self._run_id}-{number}" if keyed else None
         body = json.dumps(members).encode()
-        message = Message(number, CLIENTS[api_key]["name"], api_key, key, body, expected)
+        gives_up = not valid and choose.random() < 0.4
+        message = Message(number, CLIENTS[api_key]["name"], api_key, key, body, expected, gives_up)
         self.messages.append(message)
         return message
 

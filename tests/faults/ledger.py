@@ -96,7 +96,11 @@ class Attempt:
 
 @dataclass(slots=True)
 class Message:
-    """One numbered message. ``expected`` is the code of the refusal that it is bound to get; None for a valid one."""
+    """One numbered message.
+
+    ``expected`` is the code of the refusal that it is bound to get; None for a valid one. A sender who ``gives_up``
+    believes a refusal of the moment and does not ask again, whatever he was told before.
+    """
 
     number: int
     client: str
@@ -104,6 +108,7 @@ class Message:
     key: str | None
     body: bytes
     expected: str | None = None
+    gives_up: bool = False
     attempts: list[Attempt] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -127,7 +132,9 @@ class Message:
             return self.key is None and last.end not in (End.UNSENT, End.CUT_SHORT)
         if last.code == "OUTCOME_UNKNOWN":
             return self.key is None
-        return last.code not in (*RETRYABLE, "IDEMPOTENCY_IN_PROGRESS")
+        if last.code in RETRYABLE:
+            return self.gives_up
+        return last.code != "IDEMPOTENCY_IN_PROGRESS"
 
 
 class Kind(enum.Enum):

@@ -313,14 +313,14 @@ def _charges_as_told(
 ) -> tuple[int, int]:
     """What a message may have cost at least and at most, with a store that forgets nothing.
 
-    Accepted, or answered as unknown, or on the queue: 1. Refused: 0. Never answered and not on the queue, and without
-    a key, for else it would have been sent again: 0; but where a gateway died or the broker was broken in the
-    meantime, it may have been charged and then not published, or its publish may have come to nothing: 0 or 1.
+    Accepted, or answered as unknown, or on the queue: 1. Refused: 0. Never answered and not on the queue, and not sent
+    again until it was settled: 0; but where a gateway died or the broker was broken in the meantime, it may have been
+    charged and then not published, or its publish may have come to nothing: 0 or 1.
     """
     if message.is_accepted or is_on_queue or any(attempt.code == "OUTCOME_UNKNOWN" for attempt in attempts):
         return 1, 1
     breaks = [mark for mark in marks if mark.kind in (Kind.DIED, Kind.BROKER)]
-    is_open = message.key is None and any(
+    is_open = (message.key is None or message.gives_up) and any(
         attempt.answer is None and mark.overlaps(attempt.began, attempt.ended + _REQUEST_SECONDS)
         for attempt in attempts
         for mark in breaks

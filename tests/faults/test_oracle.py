@@ -46,9 +46,9 @@ def unanswered(end: End = End.LOST, began: float = 10.0) -> Attempt:
     return Attempt(0, began, began + 1, end)
 
 
-def message(*attempts: Attempt, key: str | None = None) -> Message:
+def message(*attempts: Attempt, key: str | None = None, gives_up: bool = False) -> Message:
     body = json.dumps({"to": "+989120000007", "text": TEXT}).encode()
-    return Message(7, METERED, METERED + KEY_TAIL, key, body, attempts=list(attempts))
+    return Message(7, METERED, METERED + KEY_TAIL, key, body, None, gives_up, list(attempts))
 
 
 def envelope(tracking_id: str = ID) -> dict[str, Any]:
@@ -88,6 +88,13 @@ ROLLED_BACK = Mark(Kind.ROLLED_BACK, 10.5, 12.5)
         (message(answered("OUTCOME_UNKNOWN"), answered(), key="k"), [envelope(), envelope()], 1, []),
         (message(answered(), answered(replay=True), key="k"), [envelope()], 1, []),
         (message(answered("TOO_MANY_REQUESTS")), [], 0, []),
+        (message(answered("SERVICE_UNAVAILABLE"), gives_up=True), [], 0, []),
+        (
+            message(answered("OUTCOME_UNKNOWN"), answered("SERVICE_UNAVAILABLE"), key="k", gives_up=True),
+            [],
+            1,
+            [],
+        ),
         (message(unanswered()), [], 0, [DIED]),
         (message(unanswered()), [], 1, [DIED]),
         (message(unanswered()), [envelope()], 1, [DIED]),
@@ -130,6 +137,13 @@ def test_what_is_in_order(sent: Message, queue: list[dict[str, Any]], used: int,
         ),
         (message(answered("SERVICE_UNAVAILABLE")), [], 0, [], "was not settled"),
         (message(answered("OUTCOME_UNKNOWN"), key="k"), [], 1, [], "was not settled"),
+        (
+            message(answered("OUTCOME_UNKNOWN"), answered("SERVICE_UNAVAILABLE"), key="k", gives_up=True),
+            [envelope()],
+            0,
+            [],
+            "0 messages counted, expected 1",
+        ),
         (message(answered()), [envelope()], 2, [], "2 messages counted, expected 1"),
         (message(answered()), [envelope()], 0, [], "0 messages counted, expected 1"),
         (message(answered("OUTCOME_UNKNOWN")), [], 0, [], "0 messages counted, expected 1"),
