@@ -26,8 +26,6 @@ from gateway.spool_mover import SpoolMover
 from pipeline.envelope import Envelope
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
-# A healthy broker confirms in milliseconds. Shorter than its own deadline, so that few requests wait for a dead one.
-_PATIENCE_SECONDS = 1.0
 # What is being moved when the gateway ends may finish; what does not is moved again after the next start.
 _STOP_SECONDS = 1.0
 
@@ -122,8 +120,11 @@ class SpoolingOutbox:
 
     Whatever the broker refuses is spooled: the protocol does not tell a full queue from one that has failed. What it
     leaves unknown is spooled too, under the same tracking_id: it is then certainly stored, and perhaps twice, which the
-    delivery side has to expect in any case. ``on_spooled`` is called for each message that the spool has taken, and
-    ``on_moved`` with the number of those that the broker has confirmed since.
+    delivery side has to expect in any case. Unknown is also what takes longer than ``patience_seconds``: a healthy
+    broker confirms in milliseconds, and few requests should wait together for one that is dead.
+
+    ``on_spooled`` is called for each message that the spool has taken, ``on_moved`` with the number of those that the
+    broker has confirmed since.
     """
 
     name = "broker"
@@ -133,12 +134,14 @@ class SpoolingOutbox:
         broker: RabbitOutbox,
         spool: Spool,
         *,
+        patience_seconds: float = 1.0,
         on_spooled: Callable[[], object] = lambda: None,
         on_moved: Callable[[int], object] = lambda messages: None,
     ) -> None:
         self.broker = broker
         self.spool = spool
         self._mover = SpoolMover(spool, broker, on_moved)
+        self._patience_seconds = patience_seconds
         self._moving: asyncio.Task[None] | None = None
         self._on_spooled = on_spooled
         self._is_spooling = False
@@ -193,12 +196,12 @@ class SpoolingOutbox:
     async def _failure_to_publish(self, envelope: Envelope) -> BrokerRefused | BrokerUnknown | None:
         """What became of an attempt on the broker; None when it has confirmed."""
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 await self.broker.publish(envelope)
         except (BrokerRefused, BrokerUnknown) as failure:
             return failure
         except TimeoutError:
-            return BrokerUnknown(f"RabbitMQ has not confirmed within {_PATIENCE_SECONDS:g} s")
+            return BrokerUnknown(f"RabbitMQ has not confirmed within {self._patience_seconds:g} s")
         self._is_spooling = False
         return None
 

@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 import aiormq
@@ -17,6 +18,7 @@ from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology
+from gateway.spool import Spool, SpoolingOutbox
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import Outbox
@@ -84,6 +86,28 @@ class RabbitHarness:
         await connection.close()
 
 
+class SpoolingHarness:
+    """A queue of the test's own on the shared server, and a file beside it."""
+
+    def __init__(self, rabbit: RabbitHarness, path: Path) -> None:
+        self.rabbit = rabbit
+        self.path = path
+
+    def outbox(self, on_connection: ConnectionWatcher = lambda up: None) -> SpoolingOutbox:
+        """See ``Harness``."""
+        # Patient, so that on a slow machine nothing goes both ways.
+        spool = Spool(Database(self.path), 10_000)
+        return SpoolingOutbox(self.rabbit.outbox(on_connection), spool, patience_seconds=30)
+
+    def bus(self) -> RabbitHeartbeats:
+        """See ``Harness``."""
+        return self.rabbit.bus()
+
+    async def stored(self) -> list[tuple[str, bytes]]:
+        """See ``Harness``."""
+        return await self.rabbit.stored()
+
+
 class EmbeddedHarness:
     """A file of the test's own. Each adapter has a connection of its own, as in processes that share the file."""
 
@@ -119,6 +143,14 @@ async def _rabbitmq(request: pytest.FixtureRequest, queue_type: str) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
+async def _spooling(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
+    server: RabbitServer = request.getfixturevalue("rabbit_server")
+    rabbit = RabbitHarness(server.url, "quorum")
+    yield SpoolingHarness(rabbit, request.getfixturevalue("tmp_path") / "spool.db")
+    await rabbit.remove()
+
+
+@contextlib.asynccontextmanager
 async def _embedded(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     yield EmbeddedHarness(str(request.getfixturevalue("tmp_path") / "gateway.db"))
 
@@ -130,6 +162,9 @@ HARNESSES: dict[str, MakeHarness] = {
     "rabbitmq-classic": lambda request: _rabbitmq(request, "classic"),
     "embedded": _embedded,
 }
+
+OUTBOXES = {**HARNESSES, "spooling": _spooling}
+"""Those, and what carries messages but no heartbeats of its own."""
 
 
 def envelope(text: str = "Hello", tracking_id: str | None = None) -> Envelope:

@@ -11,13 +11,13 @@ import pytest
 
 import schemas
 from pipeline.ports import BrokerRefused
-from tests.contract.outboxes import HARNESSES, Harness, LivingOutbox, envelope, usable
+from tests.contract.outboxes import OUTBOXES, Harness, LivingOutbox, envelope, usable
 
 
-@pytest.fixture(params=HARNESSES)
+@pytest.fixture(params=OUTBOXES)
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     """A place of the test's own."""
-    async with HARNESSES[request.param](request) as harness:
+    async with OUTBOXES[request.param](request) as harness:
         yield harness
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.embedded.store import EmbeddedStore
 from gateway.metrics import Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.redis.store import RedisStore
+from gateway.spool import SpoolingOutbox
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,31 @@ def test_one_file_is_opened_once() -> None:
         assert isinstance(chosen.store, EmbeddedStore)
         assert isinstance(chosen.broker, EmbeddedOutbox)
         assert (chosen.store.database is chosen.broker.database) is shared
+
+
+def test_a_spool_is_a_file_beside_the_broker(empty_directory: Path) -> None:
+    """Without one there is none. Nothing is opened, and its depth is not known before that."""
+    assert choose("embedded:a.db", "amqp://127.0.0.1:1/")[0].spool is None
+    metrics = Metrics()
+    configured = settings.load(
+        {
+            "REDIS_URL": "embedded:a.db",
+            "RABBITMQ_URL": "amqp://127.0.0.1:1/",
+            "RABBITMQ_SPOOL": "spool.db",
+            "SPOOL_MAX_MESSAGES": "7",
+        }
+    )
+    chosen = backends.choose(configured, metrics)
+    assert isinstance(chosen.broker, SpoolingOutbox)
+    assert chosen.broker.spool is chosen.spool
+    assert isinstance(chosen.broker.broker, RabbitOutbox)
+    assert chosen.spool is not None
+    assert chosen.spool.name == "spool"
+    metrics.exposition("")
+    depth = metrics.registry.get_sample_value("sms_spool_messages")
+    assert depth is not None
+    assert math.isnan(depth)
+    assert list(empty_directory.iterdir()) == []
 
 
 def test_the_topology_has_the_configured_names() -> None:

@@ -11,6 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from gateway import health as health_module
+from gateway.dependency import Degraded, Full
 from gateway.health import Health
 from tests.unit.asgi import Exchange
 
@@ -111,3 +112,43 @@ async def test_a_process_that_is_about_to_end_is_not_ready() -> None:
     status, body = await ask(health)
     assert (status, body["status"]) == (503, "draining")
     assert (await health.alive(request())).status_code == 200
+
+
+UP, DOWN, WAITING, FULL = 0.0, RuntimeError("down"), Degraded("312 messages wait"), Full("the spool is full")
+
+
+@pytest.mark.parametrize(
+    ("store", "broker", "spool", "status", "word"),
+    [
+        (UP, UP, UP, 200, "ready"),
+        (UP, DOWN, UP, 200, "degraded"),
+        (UP, DOWN, WAITING, 200, "degraded"),
+        (UP, UP, WAITING, 200, "degraded"),
+        (UP, UP, DOWN, 200, "degraded"),
+        (UP, DOWN, DOWN, 503, "unavailable"),
+        (UP, DOWN, FULL, 503, "unavailable"),
+        (UP, UP, FULL, 503, "unavailable"),
+        (DOWN, UP, UP, 503, "unavailable"),
+        (DOWN, DOWN, WAITING, 503, "unavailable"),
+        (DOWN, DOWN, DOWN, 503, "unavailable"),
+    ],
+)
+async def test_a_spool_stands_in_for_the_broker(
+    store: Exception | float, broker: Exception | float, spool: Exception | float, status: int, word: str
+) -> None:
+    """Degraded is 200: sends are accepted. Each dependency's own state is told."""
+    named = {"store": store, "broker": broker, "spool": spool}
+    *dependencies, last = (Scripted(name, outcome) for name, outcome in named.items())
+    found, body = await ask(Health(dependencies, last))
+    assert (found, body["status"]) == (status, word)
+    words = {UP: "up", DOWN: "down", WAITING: "degraded", FULL: "full"}
+    states = {name: report["state"] for name, report in body["dependencies"].items()}
+    assert states == {name: words[outcome] for name, outcome in named.items()}
+
+
+async def test_a_gateway_with_a_spool_that_is_about_to_end_is_not_ready() -> None:
+    """Whatever the spool says."""
+    health = Health([Scripted("store"), Scripted("broker")], Scripted("spool", WAITING))
+    health.is_draining = True
+    status, body = await ask(health)
+    assert (status, body["status"]) == (503, "draining")

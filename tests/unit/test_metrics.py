@@ -107,6 +107,20 @@ def test_a_connection_is_down_until_it_is_up() -> None:
     assert value() == 0
 
 
+def test_every_scrape_looks_at_the_spool() -> None:
+    """What waits is what the file says at that moment; without a spool nothing waits."""
+    metrics = Metrics()
+    body, _ = metrics.exposition("")
+    assert b"\nsms_spool_messages 0.0\n" in body
+    looks = [(3, 1.5), (0, 0)]
+    left = iter(looks)
+    metrics.watch_spool(lambda: next(left))
+    for messages, seconds in looks:
+        metrics.exposition("")
+        assert metrics.registry.get_sample_value("sms_spool_messages") == messages
+        assert metrics.registry.get_sample_value("sms_spool_oldest_age_seconds") == seconds
+
+
 def test_the_version_is_told() -> None:
     """A rollout can be watched."""
     (family,) = Metrics().build.collect()

@@ -69,9 +69,9 @@ def opened(broker: Broker, tmp_path: Path) -> OpenSpool:
     """Opens outboxes on one file, as the workers of a gateway do."""
 
     @contextlib.asynccontextmanager
-    async def open_one(limit: int = 100, **watchers: Any) -> AsyncIterator[SpoolingOutbox]:
+    async def open_one(limit: int = 100, **options: Any) -> AsyncIterator[SpoolingOutbox]:
         spool = Spool(Database(tmp_path / "spool.db"), limit)
-        outbox = SpoolingOutbox(cast(RabbitOutbox, broker), spool, **watchers)
+        outbox = SpoolingOutbox(cast(RabbitOutbox, broker), spool, **options)
         await outbox.start()
         try:
             with contextlib.suppress(Degraded):
@@ -153,12 +153,12 @@ async def test_while_anything_waits_what_comes_waits_behind_it(
 
 
 async def test_a_broker_that_does_not_answer_is_not_waited_for_long(
-    outbox: SpoolingOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    opened: OpenSpool, broker: Broker
 ) -> None:
-    monkeypatch.setattr(spool_module, "_PATIENCE_SECONDS", 0.05)
     broker.hangs = True
-    sent = await publish(outbox)
-    assert await waiting(outbox) == sent
+    async with opened(patience_seconds=0.05) as outbox:
+        sent = await publish(outbox, 2)
+        assert await waiting(outbox) == sent
 
 
 async def test_a_request_that_is_cancelled_is_not_spooled(outbox: SpoolingOutbox, broker: Broker) -> None:
@@ -298,11 +298,10 @@ async def test_what_is_in_flight_at_the_end_is_moved_after_the_next_start(
     opened: OpenSpool, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broker that does not answer does not hold up the end for long."""
-    monkeypatch.setattr(spool_module, "_PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(spool_module, "_STOP_SECONDS", 0.05)
     broker.hangs = True
     async with asyncio.timeout(30):
-        async with opened() as outbox:
+        async with opened(patience_seconds=0.05) as outbox:
             sent = await publish(outbox)
             await asyncio.sleep(0.2)
     broker.hangs = False
