@@ -579,7 +579,8 @@ async def test_a_stopped_broker_is_unknown_at_the_deadline_and_refused_once_it_i
 async def test_a_queue_that_answers_nothing_is_complained_of_and_the_connection_is_kept(
     place: RabbitHarness, open_outbox: OpenOutbox, ctl: Ctl
 ) -> None:
-    outbox = await open_outbox(confirm_seconds=SHORT)
+    # Longer than a probe's interval: that probes are confirmed meanwhile is what shows the connection to be alive.
+    outbox = await open_outbox(confirm_seconds=3.0)
     connection = outbox._connection._connection
     ledger = Ledger()
     # As when most of the nodes that hold the queue are gone.
