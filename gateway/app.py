@@ -38,6 +38,8 @@ from pipeline.store_policy import REJECT, StorePolicy
 
 SEND_PATH = "/api/v1/sms/send"
 
+_START_SECONDS = 2.0
+
 
 class ExactRoute(Route):
     """A route that matches its path to the letter: Starlette's pattern takes one more line feed at the end."""
@@ -121,6 +123,9 @@ def create(configured: Settings) -> Starlette:
             beating = asyncio.create_task(heartbeats.run(), name="heartbeats")
             stack.push_async_callback(_cancelled, beating)
             stack.enter_context(_before_the_end(drain))
+            # The first senders should not be refused only because connections are still being made. Nor must a store
+            # or a broker that is away keep the process from serving.
+            await health.wait_for_first_answers(_START_SECONDS)
             logger.bind(pipeline=list(configured.pipeline), instance_id=heartbeats.instance_id).info(
                 "serving"
             )

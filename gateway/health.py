@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from gateway.dependency import Degraded, Dependency
 
 # The whole answer is to be there within a second.
 _PING_SECONDS = 0.8
+_START_POLL_SECONDS = 0.02
 
 
 class Health:
@@ -30,6 +32,12 @@ class Health:
         self._either = {"broker", spool.name} if spool else set()
         self.is_draining = False
         self._last_errors: dict[str, tuple[str, float]] = {}
+
+    async def wait_for_first_answers(self, seconds: float) -> None:
+        """Return when every dependency has answered once, and after so many seconds whether or not it has."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*map(_first_answer, self.dependencies))
 
     async def alive(self, request: Request) -> Response:
         """200 while the process serves; asks nothing of anybody."""
@@ -82,6 +90,18 @@ class Health:
             report["last_error"] = reason
             report["last_error_seconds_ago"] = round(now - when, 1)
         return report
+
+
+async def _first_answer(dependency: Dependency) -> None:
+    while True:
+        try:
+            await dependency.ping()
+        except Degraded:
+            return
+        except Exception:  # noqa: BLE001 - whatever it is, it is about to be tried again, and health tells of it later
+            await asyncio.sleep(_START_POLL_SECONDS)
+        else:
+            return
 
 
 def _json(status: int, document: object) -> Response:
