@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address
-from gateway.redis.link import Link
+from gateway.redis.link import Link, NotSent
 from gateway.redis.slots import Node, Slots
 
 _logger = logging.getLogger(__name__)
@@ -92,20 +92,24 @@ class ClusterLink:
         self._doubt.set()
         slots = await self._known()
         if slots.unserved:
-            raise Disconnected(f"{slots.unserved} of the cluster's slots are served by no node")
+            raise NotSent(f"{slots.unserved} of the cluster's slots are served by no node")
         await asyncio.gather(*(self._at(key, ("DEL", key)) for key in slots.keys.values()))
 
     async def execute(self, *command: bytes | str | int) -> Any:
-        """The reply to ``command``, a script with at least one key. See ``Link.execute``."""
+        """The reply to ``command``, a script with at least one key. See ``Link.execute``.
+
+        What a node certainly did not carry out, since it does not serve the slot, counts as not sent.
+        """
         first_key = command[3]
         assert isinstance(first_key, bytes)
         return await self._at(first_key, command)
 
     async def _at(self, key: bytes, command: tuple[bytes | str | int, ...]) -> Any:
         node = (self._slots or await self._known()).node_of(key)
+        if node is None:
+            self._doubt.set()
+            raise NotSent("its slot is served by no node")
         try:
-            if node is None:
-                raise Disconnected("its slot is served by no node")
             try:
                 return await self._link(node).execute(*command)
             except MovedError as moved:
@@ -114,24 +118,24 @@ class ClusterLink:
                 return await self._link(node).execute(*command)
         except AskError as error:
             self._doubt.set()
-            raise Disconnected(f"slot {error.slot_id} is on its way to another node") from None
-        except (ClusterDownError, TryAgainError):
+            raise NotSent(f"slot {error.slot_id} is on its way to another node") from None
+        except (ClusterDownError, TryAgainError) as error:
             self._doubt.set()
-            raise
+            raise NotSent(f"{node[0]}:{node[1]}: {error}") from None
         except Disconnected as error:
             self._doubt.set()
-            raise Disconnected(f"{node[0]}:{node[1]}: {error}" if node else str(error)) from None
+            raise type(error)(f"{node[0]}:{node[1]}: {error}") from None
 
     async def _known(self) -> Slots:
         if self._slots is None and self._down is None:
             await self._attempted.wait()
         if self._slots is None:
-            raise Disconnected(self._down)
+            raise NotSent(self._down)
         return self._slots
 
     def _link(self, node: Node) -> Link:
         if self._down is not None:
-            raise Disconnected(self._down)
+            raise NotSent(self._down)
         if node not in self._links:
             address = self.address.node(node)
             link = Link(address, self._silence_seconds, lambda up: self._changed(link, up))

@@ -35,7 +35,7 @@ _Call = asyncio.Future[Any]
 
 
 class NotSent(Disconnected):
-    """There was no connection: the command has not been sent, and will not be."""
+    """The command was not sent, or not taken, and will not be: there was no connection, or no node for it."""
 
 
 class Place(Protocol):
