@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from gateway import __version__, clients, logs, settings
 from gateway.settings import ConfigurationError, Settings
-from gateway.variables import EMBEDDED, RABBITMQ_URL
+from gateway.variables import EMBEDDED, RABBITMQ_URL, REDIS_URL
 from pipeline import order
 from pipeline.publish import Publish
 
@@ -74,9 +74,26 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     configured = settings.load(settings.environment())
     logs.configure(configured.service_name, configured.log_level)
-    from gateway.serve import serve  # Not before logs are JSON, and not for the commands that serve nothing.
+    _prepare_files(configured)
+    from gateway.serve import serve
 
     return serve(configured, options.workers)
+
+
+def _prepare_files(configured: Settings) -> None:
+    """Open the embedded file once: one of another program, or of a newer release, is told of before anything serves."""
+    from gateway.embedded.database import Database
+    from gateway.embedded.failures import NotDone
+
+    mistakes = []
+    for name, url in ((REDIS_URL.name, configured.redis_url), (RABBITMQ_URL.name, configured.rabbitmq_url)):
+        if url.startswith(EMBEDDED):
+            try:
+                Database(url.removeprefix(EMBEDDED)).prepare()
+            except NotDone as error:
+                mistakes.append(f"{name}: {error}")
+    if mistakes:
+        raise ConfigurationError(mistakes)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -115,6 +115,16 @@ def test_messages_shows_what_waits_and_hides_what_is_private(tmp_path: Path) -> 
     assert NUMBER in full.stdout
 
 
+def test_serve_refuses_a_file_that_is_not_ours(tmp_path: Path) -> None:
+    """A path where something else lies is a mistake to report, not one to serve with."""
+    (tmp_path / "notes.txt").write_text("not a database, and longer than the header of one would be " * 10)
+    url = f"embedded:{tmp_path / 'notes.txt'}"
+    result = run(tmp_path, "serve", **{**VALID, "REDIS_URL": url, "RABBITMQ_URL": url})
+    assert result.returncode == 2
+    assert "notes.txt" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_messages_of_a_broker_are_not_ours_to_show(tmp_path: Path) -> None:
     """Without an embedded outbox the command says what to write."""
     result = run(tmp_path, "messages", RABBITMQ_URL="amqp://127.0.0.1/")
