@@ -18,7 +18,7 @@ from gateway.embedded.mover import Destination
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting
 from pipeline.ports import BrokerUnknown
 
-_MOST_IN_FLIGHT = 64
+_MOST_IN_FLIGHT = 128
 _LOOK_AGAIN_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 _MILLISECOND = timedelta(milliseconds=1)

@@ -90,7 +90,7 @@ async def test_many_are_moved_in_order_with_several_in_flight(spool: Spool, dest
     assert destination.arrived == sent
     assert sum(moved) == 500
     assert moved[:3] == [1, 2, 4]
-    assert destination.most_in_flight == 64
+    assert destination.most_in_flight == 128
     assert await spool.outbox.count() == 0
 
 
