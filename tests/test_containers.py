@@ -154,7 +154,8 @@ def test_every_variable_is_explained_in_the_example() -> None:
 
 def test_what_is_commented_out_in_the_example_is_the_default() -> None:
     shown = dict(re.findall(r"^#(\w+)=(.*)", EXAMPLE, re.MULTILINE))
-    del shown["GATEWAY_CONFIG"], shown["RABBITMQ_SPOOL"]  # Unset by default: what one could write stands there.
+    # Unset by default: what one could write stands there.
+    del shown["GATEWAY_CONFIG"], shown["RABBITMQ_SPOOL"]
     assert shown.pop("PIPELINE") == ",".join(order.DEFAULT_ORDER)
     assert shown == {name: VARIABLES[name].default for name in shown}
 
