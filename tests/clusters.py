@@ -283,15 +283,25 @@ class RedisCluster(Cluster):
                 # Each with an epoch of its own, so that nothing is left to be settled by chance.
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
         for node in self.nodes[1:]:
-            with plain(node) as client:
-                bus_port = self.nodes[0].bus_port
-                client.execute_command("CLUSTER", "MEET", HOST, self.nodes[0].port, bus_port)
+            until(partial(self._introduced, node), "nodes that know each other")
         for primary, replica in zip(primaries, replicas, strict=True):
             with plain(primary) as client:
                 its_id = client.execute_command("CLUSTER", "MYID")
             with plain(replica) as client:
                 # Refused as long as it does not know the other one.
                 until(partial(client.execute_command, "CLUSTER", "REPLICATE", its_id), "a replica")
+
+    def _introduced(self, node: ClusterNode) -> bool:
+        """Whether a node and the first one know each other; if not, it is introduced to it, perhaps again."""
+        first = self.nodes[0]
+        with plain(node) as client, plain(first) as other:
+            its_id = client.execute_command("CLUSTER", "MYID")
+            if its_id in other.execute_command("CLUSTER", "NODES"):
+                return True
+            # A busy machine may be too slow for a handshake, and nodes forget one that takes too long.
+            client.execute_command("CLUSTER", "MEET", HOST, first.port, first.bus_port)
+            time.sleep(0.2)
+            return False
 
     def wait_until_whole(self) -> None:
         """Every node sees three primaries that serve all slots, and three replicas that have their data."""
