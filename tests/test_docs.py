@@ -176,7 +176,7 @@ class TestStages:
             if not order.mistakes(names):
                 warned |= {tuple(re.findall(r"'(\w+)'", warning)) for warning in order.warnings(names)}
         warned.add(("idempotency",))
-        assert len(warned) == 5
+        assert len(warned) == 6
         for first, *then in warned:
             assert any(
                 first in row[: len(row) - len(then)] and row[-1:] == (then or [first]) for row in weaker

@@ -6,14 +6,15 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
 
 from pipeline.answer import Answer, accepted
-from pipeline.facts import Claim, Client, Reservation
+from pipeline.facts import Claim, Client
 from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, Replay
-from tests.contract.stores import NAMES, TODAY, OpenStore, Store, claim_on, used_by
+from tests.contract.stores import NAMES, TODAY, YESTERDAY, OpenStore, Store, claim_on, used_by
 
 REFUSAL = Answer(422, b'{"error_code":"INVALID_PAYLOAD"}')
 
@@ -36,9 +37,6 @@ LOUD: dict[str, Step] = {
 SILENT: dict[str, Step] = {
     "release": lambda store, claim: store.release(claim),
     "suspend": lambda store, claim: store.suspend(claim),
-    "give back": lambda store, claim: store.give_back(
-        Reservation(claim.client, TODAY, None, 1, claim.token, claim)
-    ),
 }
 
 
@@ -125,33 +123,30 @@ async def test_a_refusal_completes_a_claim_that_was_never_armed(store: Store, cl
     assert await store.begin(claim_on(client)) == Replay(REFUSAL)
 
 
-async def test_a_refusal_gives_back_what_is_still_charged(store: Store, client: Client) -> None:
-    """Giving back may have failed before: the step that stores the refusal does it, and late ones do it no more."""
-    charged = claim_on(client)
-    await store.begin(charged)
-    taken = await store.take(client, TODAY, charged.token, charged)
-    assert isinstance(taken, Reservation)
-    await store.complete(charged, REFUSAL)
-    assert await used_by(store, client) == 0
-    assert await store.begin(claim_on(client)) == Replay(REFUSAL)
-    other = claim_on(client, "other")
-    await store.begin(other)
-    await store.take(client, TODAY, other.token, other)
-    await store.give_back(taken)
-    assert await used_by(store, client) == 1
-
-
-async def test_a_refusal_gives_nothing_back_twice(store: Store, client: Client) -> None:
-    """Where giving back did not fail, storing the refusal gives back nothing of anybody else's."""
-    kept, refused = claim_on(client, "kept"), claim_on(client, "refused")
-    for claim in (kept, refused):
+@pytest.mark.parametrize("day", [TODAY, YESTERDAY], ids=["today", "yesterday"])
+async def test_a_refusal_gives_back_what_was_taken(store: Store, client: Client, day: date) -> None:
+    """The step that stores the refusal does it, to the day it was taken from, and late steps do it no more."""
+    charged, other = claim_on(client, "charged"), claim_on(client, "other")
+    for claim in (charged, other):
         await store.begin(claim)
-        taken = await store.take(client, TODAY, claim.token, claim)
-        assert isinstance(taken, Reservation)
-        if claim is refused:
-            await store.give_back(taken)
-    await store.complete(refused, REFUSAL)
-    await store.complete(kept, accepted(kept.tracking_id))
+        await store.take(client, day, claim.token, claim)
+    assert await used_by(store, client, day) == 2
+    await store.complete(charged, REFUSAL)
+    assert await used_by(store, client, day) == 1
+    await try_all(store, charged)
+    assert await used_by(store, client, day) == 1
+    assert await store.begin(claim_on(client, "charged")) == Replay(REFUSAL)
+
+
+async def test_a_refusal_of_which_nothing_was_taken_gives_nothing_back(store: Store, client: Client) -> None:
+    """What others have taken is theirs, whether the claim was armed or not."""
+    await store.take(client, TODAY, "another's", None)
+    for key in ("armed", "not armed"):
+        claim = claim_on(client, key)
+        await store.begin(claim)
+        if key == "armed":
+            await store.arm(claim)
+        await store.complete(claim, REFUSAL)
     assert await used_by(store, client) == 1
 
 
@@ -269,7 +264,7 @@ async def test_an_old_token_is_told_that_it_is_lost(store: Store, client: Client
 
 @pytest.mark.parametrize("step", SILENT.values(), ids=SILENT)
 async def test_an_old_token_settles_nothing(store: Store, client: Client, step: Step) -> None:
-    """A late release, suspend or give back leaves the new holder its claim and its charge, and does not complain."""
+    """A late release or suspend leaves the new holder its claim and its charge, and does not complain."""
     old, new = claim_on(client), claim_on(client)
     await store.begin(old)
     await store.take(client, TODAY, old.token, old)

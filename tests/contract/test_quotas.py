@@ -22,7 +22,7 @@ async def begun(store: Store, client: Client, key: str = "key") -> Claim:
     claim = claim_on(client, key)
     found = await store.begin(claim)
     assert isinstance(found, Begun)
-    claim.armed = claim.resumed = found.armed
+    claim.armed = found.armed
     return claim
 
 
@@ -49,12 +49,12 @@ async def maybe_claim(store: Store, client: Client, *, keyed: bool) -> Claim | N
 
 @KEYED
 async def test_messages_are_counted(store: Store, client: Client, *, keyed: bool) -> None:
-    """A reservation says what it is of: client, day, limit, how many are used with it, and by which claim."""
+    """A reservation says what it is of: client, day, limit, and how many are used with it."""
     limited = replace(client, daily_quota=3)
     for used in (1, 2, 3):
         claim = await maybe_claim(store, client, keyed=keyed)
         reservation = await store.take(limited, TODAY, f"token {used}", claim)
-        assert reservation == Reservation(client.name, TODAY, 3, used, f"token {used}", claim)
+        assert reservation == Reservation(client.name, TODAY, 3, used, f"token {used}")
         assert isinstance(reservation, Reservation)
         assert reservation.remaining == 3 - used
     assert await used_by(store, client) == 3
@@ -143,13 +143,21 @@ async def test_a_changed_limit_holds_at_once(store: Store, client: Client, *, ke
     assert (await taken(store, replace(client, daily_quota=6), claim=claim)).used == 6
 
 
+async def undo(store: Store, reservation: Reservation, claim: Claim | None) -> None:
+    """Give back as the stages do: what was taken under a claim goes back with the claim."""
+    if claim is None:
+        await store.give_back(reservation)
+    else:
+        await store.release(claim)
+
+
 @KEYED
 async def test_what_is_given_back_may_be_taken_again(store: Store, client: Client, *, keyed: bool) -> None:
     """A refused request leaves the quota as it found it."""
     limited = replace(client, daily_quota=1)
     for _ in range(3):
         claim = await maybe_claim(store, client, keyed=keyed)
-        await store.give_back(await taken(store, limited, claim=claim))
+        await undo(store, await taken(store, limited, claim=claim), claim)
     assert await used_by(store, client) == 0
 
 
@@ -158,18 +166,20 @@ async def test_a_message_is_given_back_once(store: Store, client: Client, *, key
     """However often and from wherever it is given back, others' messages stay counted."""
     for _ in range(2):
         await taken(store, client)
-    reservation = await taken(store, client, claim=await maybe_claim(store, client, keyed=keyed))
-    await asyncio.gather(*(store.give_back(reservation) for _ in range(20)))
-    await store.give_back(reservation)
+    claim = await maybe_claim(store, client, keyed=keyed)
+    reservation = await taken(store, client, claim=claim)
+    await asyncio.gather(*(undo(store, reservation, claim) for _ in range(20)))
+    await undo(store, reservation, claim)
     assert await used_by(store, client) == 2
 
 
 @KEYED
 async def test_a_message_is_given_back_to_its_day(store: Store, client: Client, *, keyed: bool) -> None:
     """Taken before midnight and refused after it, it is given back to the day before."""
-    reservation = await taken(store, client, YESTERDAY, claim=await maybe_claim(store, client, keyed=keyed))
+    claim = await maybe_claim(store, client, keyed=keyed)
+    reservation = await taken(store, client, YESTERDAY, claim=claim)
     await taken(store, client, TODAY)
-    await store.give_back(reservation)
+    await undo(store, reservation, claim)
     assert await used_by(store, client, YESTERDAY) == 0
     assert await used_by(store, client, TODAY) == 1
 
@@ -185,10 +195,10 @@ async def test_a_take_sent_twice_counts_once(store: Store, client: Client) -> No
 async def test_a_take_that_arrives_after_its_give_back_takes_nothing(store: Store, client: Client) -> None:
     """Who gave up waiting for a take gives back what it may have taken: late, it finds that it is not wanted."""
     await taken(store, client)
-    await store.give_back(Reservation(client.name, TODAY, None, 1, "late", None))
+    await store.give_back(Reservation(client.name, TODAY, None, 1, "late"))
     assert await store.take(client, TODAY, "late", None) == QuotaExceeded(used=1)
     assert await used_by(store, client) == 1
-    await store.give_back(Reservation(client.name, TODAY, None, 1, "late", None))
+    await store.give_back(Reservation(client.name, TODAY, None, 1, "late"))
     assert await used_by(store, client) == 1
 
 
@@ -218,7 +228,7 @@ async def test_a_charged_claim_is_not_charged_again(store: Store, client: Client
     await store.suspend(claim)
     resumed = await begun(store, client)
     again = await taken(store, client, TODAY, claim=resumed)
-    assert (again.day, again.used, again.claim) == (YESTERDAY, 1, resumed)
+    assert (again.day, again.used) == (YESTERDAY, 1)
     assert await used_by(store, client, YESTERDAY) == 1
     assert await used_by(store, client, TODAY) == 0
 
@@ -244,12 +254,21 @@ async def test_an_armed_claim_that_was_not_charged_is_charged_unchecked(store: S
     assert await used_by(store, client) == 1
 
 
-async def test_giving_back_disarms_the_claim(store: Store, client: Client) -> None:
-    """What is given back was not published: the next request is checked and charged as the first was."""
+async def test_giving_back_leaves_a_claim_alone(store: Store, client: Client) -> None:
+    """What was taken under a claim goes back with the claim and in no other way, or it would go back twice."""
     claim = await begun(store, client)
     await store.give_back(await taken(store, client, claim=claim))
-    assert not claim.armed
+    assert claim.armed
+    assert await used_by(store, client) == 1
     await store.suspend(claim)
+    assert (await begun(store, client)).armed
+
+
+async def test_after_a_release_it_is_as_if_nothing_had_been_taken(store: Store, client: Client) -> None:
+    """Nothing was published: the next request is checked and charged as the first was."""
+    claim = await begun(store, client)
+    await taken(store, client, claim=claim)
+    await store.release(claim)
     fresh = await begun(store, client)
     assert not fresh.armed
     assert await take(store, replace(client, daily_quota=0), claim=fresh) == QuotaExceeded(used=0)
@@ -278,31 +297,26 @@ async def test_a_take_that_arrives_after_its_release_takes_nothing(store: Store,
     assert await used_by(store, client) == 0
 
 
-async def test_a_late_give_back_leaves_the_charge_of_who_resumed(store: Store, client: Client) -> None:
+async def test_a_late_release_leaves_the_charge_of_who_resumed(store: Store, client: Client) -> None:
     """The claim's token decides who may give back what was taken under it."""
     old = await begun(store, client)
-    reservation = await taken(store, client, claim=old)
+    await taken(store, client, claim=old)
     await store.suspend(old)
     new = await begun(store, client)
-    await store.give_back(reservation)
+    await store.release(old)
     assert await used_by(store, client) == 1
-    await store.give_back(await taken(store, client, claim=new))
+    await taken(store, client, claim=new)
+    await store.release(new)
     assert await used_by(store, client) == 0
 
 
-@pytest.mark.parametrize("given_back", [False, True])
-async def test_release_gives_back_what_was_taken_once(
-    store: Store, client: Client, *, given_back: bool
-) -> None:
-    """A release gives back what is still charged, to the day it was taken from, and nothing more."""
+async def test_release_gives_back_what_was_taken_once(store: Store, client: Client) -> None:
+    """A release gives back what is charged, to the day it was taken from, and nothing more."""
     await taken(store, client, YESTERDAY)
     claim = await begun(store, client)
-    reservation = await taken(store, client, YESTERDAY, claim=claim)
-    if given_back:
-        await store.give_back(reservation)
+    await taken(store, client, YESTERDAY, claim=claim)
     await store.release(claim)
     await store.release(claim)
-    await store.give_back(reservation)
     assert await used_by(store, client, YESTERDAY) == 1
     assert await used_by(store, client, TODAY) == 0
 
@@ -310,9 +324,8 @@ async def test_release_gives_back_what_was_taken_once(
 async def test_an_accepted_message_stays_charged(store: Store, client: Client) -> None:
     """After the answer is stored nothing gives it back."""
     claim = await begun(store, client)
-    reservation = await taken(store, client, claim=claim)
+    await taken(store, client, claim=claim)
     await store.complete(claim, accepted(claim.tracking_id))
-    await store.give_back(reservation)
     await store.release(claim)
     assert await used_by(store, client) == 1
 

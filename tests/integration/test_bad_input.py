@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import time
 
@@ -36,7 +37,11 @@ NOT_JSON = {
     "a huge integer": b'{"to": "+989121234567", "text": "x", "ttl_seconds": ' + b"9" * 5000 + b"}",
     "many members": json.dumps({f"m{number}": number for number in range(900)}).encode(),
     "many wrong items": json.dumps({"to": NUMBER, "text": TEXT, "providers": [1] * 5000}).encode(),
-    "600 levels": b'{"to": ' + b"[" * 600 + b"]" * 600 + b"}",
+    **{
+        f"{depth} levels under {member}": b'{"%s": %s1%s}' % (member.encode(), b"[" * depth, b"]" * depth)
+        for member in ("to", "text", "providers")
+        for depth in (200, 600, 1000, 1020)
+    },
 }
 
 
@@ -208,15 +213,110 @@ def test_a_method_that_http_does_not_know_is_not_allowed(gateway: Gateway, metho
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket"])
-def test_an_offer_to_upgrade_is_passed_over(gateway: Gateway, backend: Backend, protocol: str) -> None:
+@pytest.mark.parametrize("header", ["Upgrade", "UPGRADE", "upgrade", "uPGRADE"])
+def test_an_offer_to_upgrade_is_passed_over(
+    gateway: Gateway, backend: Backend, header: str, protocol: str
+) -> None:
     """Java's HTTP client offers HTTP/2 with each request: the message is taken as if it had not."""
     body = VALID.encode()
-    offer = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    offer = f"Connection: Upgrade, HTTP2-Settings\r\n{header}: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
     with raw_connection(gateway) as connection:
         for _ in range(2):
             connection.sendall(f"{HEAD}{offer}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             assert read_answer(connection)[0] == 202
     assert len(backend.take_all()) == 2
+
+
+def test_an_offer_to_upgrade_in_pieces_is_refused(gateway: Gateway, backend: Backend) -> None:
+    """It cannot be passed over any more, and the body would be lost: nothing is kept of it, not even under its key."""
+    key = f"{gateway.port}-in-pieces"
+    body = VALID.encode()
+    head = f"{HEAD}Idempotency-Key: {key}\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n".encode()
+    request = head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    cut = request.index(b"Upgrade: h2c") + 3
+    with raw_connection(gateway) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request[:cut])
+        time.sleep(0.2)
+        connection.sendall(request[cut:])
+        status, headers, answer = read_answer(connection)
+        assert connection.recv(1) == b""
+    assert (status, json.loads(answer)["error_code"]) == (400, "BAD_REQUEST")
+    assert headers["connection"] == "close"
+    assert backend.take_all() == []
+    retried = gateway.send(key=key)
+    assert retried.status_code == 202
+    assert "idempotent-replayed" not in retried.headers
+    assert len(backend.take_all()) == 1
+
+
+@pytest.mark.parametrize("sends", [1, 2])
+@pytest.mark.parametrize("garbage", [b"\0\0\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n"], ids=["NULs", "a method"])
+def test_garbage_behind_a_request_does_not_get_its_answer(
+    gateway: Gateway, backend: Backend, sends: int, garbage: bytes
+) -> None:
+    """What was pipelined before it is answered, each request with its own 202; then the connection ends."""
+    body = VALID.encode()
+    send = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with raw_connection(gateway) as connection:
+        connection.sendall(send * sends + garbage)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", received) == [b"202"] * sends
+    ids = {json.loads(found)["tracking_id"] for found in re.findall(rb"\{[^}]*\}", received)}
+    assert ids == {envelope["tracking_id"] for envelope in backend.take_all()}
+    assert len(ids) == sends
+
+
+def test_a_refusal_of_the_parser_is_one_line_in_the_log(gateway: Gateway) -> None:
+    """It has the tracking_id of the answer, and the server adds none of its own."""
+    before = len(gateway.log_lines())
+    with raw_connection(gateway) as connection:
+        connection.sendall(b"\0\0\r\n\r\n")
+        _, headers, _ = read_answer(connection)
+    (line,) = [line for line in gateway.log_lines()[before:] if line["message"] != "request accepted"]
+    assert (line["level"], line["message"], line["error_code"]) == ("INFO", "request refused", "BAD_REQUEST")
+    assert line["tracking_id"] == headers["x-tracking-id"]
+
+
+def test_a_body_that_declares_too_much_is_refused_though_it_drips(gateway: Gateway) -> None:
+    """Within about a second, not when the time for a body is over."""
+    with raw_connection(gateway) as connection:
+        began = time.monotonic()
+        connection.sendall(f"{HEAD}Content-Length: 20000\r\n\r\n ".encode())
+        status, headers, body = read_answer(connection)
+        assert time.monotonic() - began < 5
+    assert (status, json.loads(body)["error_code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("pad", [" ", "\t", "  \t "], ids=repr)
+def test_white_space_around_headers_is_no_part_of_them(gateway: Gateway, pad: str) -> None:
+    """RFC 9110, 5.5: a key is the same key, whatever a proxy has put around it."""
+    body = VALID.encode()
+    key = f"{gateway.port}-{len(pad)}-{ord(pad[-1])}"
+    head = HEAD.replace(key_of("acme"), f"{pad}{key_of('acme')}{pad}")
+    with raw_connection(gateway) as connection:
+        connection.sendall(
+            f"{head}Idempotency-Key:{pad}{key}{pad}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+        status, _, answer = read_answer(connection)
+    assert status == 202
+    again = gateway.http.post(
+        SEND,
+        content=body,
+        headers={"API-Key": key_of("acme"), "Content-Type": "application/json", "Idempotency-Key": key},
+    )
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.content == answer
+
+
+def test_an_accept_that_cannot_be_read_gets_the_metrics(gateway: Gateway) -> None:
+    """As text: a scrape is not refused for what its header says of versions."""
+    answer = gateway.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=x"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
 
 
 def test_a_text_that_looks_like_a_header_stays_as_it_is(gateway: Gateway, backend: Backend) -> None:

@@ -88,15 +88,28 @@ class Exchange:
 
 
 class Inner:
-    """The app inside a stage: remembers what reached it, then answers or raises what it was told to."""
+    """The app inside a stage: remembers what reached it, then answers or raises what it was told to.
 
-    def __init__(self, outcome: Answer | BaseException | None = None) -> None:
+    ``begins_to_publish`` and ``publishes`` say how far it gets before, as the terminal handler would.
+    """
+
+    def __init__(
+        self,
+        outcome: Answer | BaseException | None = None,
+        *,
+        begins_to_publish: bool = False,
+        publishes: bool = False,
+    ) -> None:
         self.outcome = outcome
+        self.begins_to_publish = begins_to_publish or publishes
+        self.publishes = publishes
         self.reached: list[Context] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = Context.of(scope)
         self.reached.append(context)
+        context.may_be_published |= self.begins_to_publish
+        context.is_published |= self.publishes
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         await (self.outcome or accepted(context.tracking_id)).send(send)

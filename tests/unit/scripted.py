@@ -65,7 +65,7 @@ class ScriptedStore:
         self.calls.append(("take", client.name, day, token, claim))
         if isinstance(self._take, BaseException):
             raise self._take
-        return self._take or Reservation(client.name, day, client.daily_quota, self._used, token, claim)
+        return self._take or Reservation(client.name, day, client.daily_quota, self._used, token)
 
     async def give_back(self, reservation: Reservation) -> None:
         self._step("give_back", reservation)

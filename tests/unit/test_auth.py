@@ -38,6 +38,13 @@ async def test_a_key_configured_by_its_digest_is_known() -> None:
     assert inner.context[Client].name == "hashed"
 
 
+async def test_white_space_around_the_key_is_no_part_of_it() -> None:
+    """A proxy may pad a header's value (RFC 9110, 5.5)."""
+    inner = Inner()
+    await Exchange(headers={"api-key": f" {KEY}\t"}).through(Auth(inner, CLIENTS))
+    assert inner.context[Client].name == "acme"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -45,7 +52,8 @@ async def test_a_key_configured_by_its_digest_is_known() -> None:
         {"api-key": ""},
         {"api-key": "unknown-key-0123456789"},
         {"api-key": "a-key-of-gone-0123456789"},
-        {"api-key": KEY + " "},
+        {"api-key": KEY + "\xa0"},
+        {"api-key": KEY[:-1] + " " + KEY[-1]},
         {"api-key": KEY.upper()},
         {"api-key": "sha256:" + hashlib.sha256(b"a-hashed-key-01234").hexdigest()},
         {"api-key": "\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8"},

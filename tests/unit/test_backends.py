@@ -58,6 +58,15 @@ def test_one_file_is_opened_once() -> None:
         assert (chosen.store.database is chosen.broker.database) is shared
 
 
+def test_one_file_is_one_however_it_is_written(empty_directory: Path) -> None:
+    """Two writers of one process would lock each other out."""
+    for one, other in (("a.db", "./a.db"), ("a.db", f"{empty_directory}/a.db")):
+        chosen, _ = choose(f"embedded:{one}", f"embedded:{other}")
+        assert isinstance(chosen.store, EmbeddedStore)
+        assert isinstance(chosen.broker, EmbeddedOutbox)
+        assert chosen.store.database is chosen.broker.database
+
+
 def test_a_spool_is_a_file_beside_the_broker(empty_directory: Path) -> None:
     """Without one there is none. Nothing is opened, and its depth is not known before that."""
     assert choose("embedded:a.db", "amqp://127.0.0.1:1/")[0].spool is None

@@ -111,6 +111,69 @@ async def test_the_deadline_becomes_what_the_stages_make_of_it(monkeypatch: pyte
     assert exchange.json["error_code"] == "OUTCOME_UNKNOWN"
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Refused(codes.PROVIDER_DISABLED, details={"providers": ["off"]}),
+        Refused(codes.TOO_MANY_REQUESTS, retry_after=60),
+        Refused(codes.SERVICE_UNAVAILABLE, retry_after=1),
+        RuntimeError("bug"),
+        TimeoutError(),
+    ],
+    ids=repr,
+)
+async def test_what_may_be_published_is_never_called_refused(failure: Exception) -> None:
+    """Whatever replaced the unknown outcome on the way out: the sender repeats it with the same key."""
+    ears = Ears()
+    if isinstance(failure, Refused):
+        failure.stage = "quota"
+    exchange = await Exchange().arriving_at(around(Inner(failure, begins_to_publish=True), ears))
+    assert (exchange.status, exchange.json["error_code"]) == (503, "OUTCOME_UNKNOWN")
+    assert exchange.json["details"] is None
+    assert exchange.headers["retry-after"] == "1"
+    assert told(ears) == (503, "OUTCOME_UNKNOWN")
+    ((_, _, unknown),) = ears.answers
+    assert unknown is not None
+    assert unknown.__cause__ is failure
+    assert unknown.stage == getattr(failure, "stage", None)
+
+
+async def test_an_unknown_outcome_keeps_its_cause() -> None:
+    """What the terminal handler said of it is what the operators read."""
+    ears, unknown = Ears(), OutcomeUnknown()
+    await Exchange().arriving_at(around(Inner(unknown, begins_to_publish=True), ears))
+    ((_, _, failure),) = ears.answers
+    assert failure is unknown
+
+
+async def test_the_deadline_after_a_publish_began_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no stage made anything of it."""
+    monkeypatch.setattr(context_module, "REQUEST_SECONDS", 0.01)
+
+    async def publishing(scope: Scope, receive: Receive, send: Send) -> None:
+        await Context.of(scope).payload(receive)
+        Context.of(scope).may_be_published = True
+        await asyncio.sleep(5)
+
+    exchange = await Exchange().arriving_at(around(publishing))
+    assert exchange.json["error_code"] == "OUTCOME_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("bug"), Refused(codes.SERVICE_UNAVAILABLE), OutcomeUnknown()], ids=repr
+)
+async def test_what_fails_after_the_confirm_is_accepted(failure: Exception) -> None:
+    """Never a 5xx after a confirm; the operators learn of the failure all the same."""
+    ears = Ears()
+    inner = Inner(failure, publishes=True)
+    exchange = await Exchange().arriving_at(around(inner, ears))
+    assert (exchange.status, exchange.json["tracking_id"]) == (202, inner.context.tracking_id)
+    ((_, status, told_of),) = ears.answers
+    assert status == 202
+    assert told_of is not None
+    assert failure in (told_of, told_of.__cause__)
+
+
 async def test_a_timeout_of_somebody_else_is_a_bug() -> None:
     """A TimeoutError that our deadline did not raise is not mistaken for it."""
     exchange = await Exchange().arriving_at(around(Inner(TimeoutError())))

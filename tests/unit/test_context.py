@@ -65,10 +65,30 @@ async def test_an_empty_header_is_there() -> None:
     assert Exchange(headers={"idempotency-key": ""}).context.header(b"idempotency-key") == b""
 
 
-async def test_method_and_path_are_the_requests() -> None:
-    """What a stage is told of the request is what the server was."""
-    context = Exchange(method="PUT", path="/x").context
-    assert (context.method, context.path) == ("PUT", "/x")
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [(b" key", b"key"), (b"key \t", b"key"), (b"\t key \t ", b"key"), (b"a b", b"a b"), (b" \t", b"")],
+    ids=repr,
+)
+async def test_white_space_around_a_header_is_no_part_of_it(sent: bytes, read: bytes) -> None:
+    """Spaces and tabs around a value are the line's, not the value's (RFC 9110, 5.5); those inside are its own."""
+    exchange = Exchange()
+    exchange.scope["headers"] = [(b"api-key", sent)]
+    assert exchange.context.header(b"api-key") == read
+
+
+async def test_of_a_header_that_comes_twice_each_part_is_stripped() -> None:
+    """What joins them is the gateway's."""
+    exchange = Exchange()
+    exchange.scope["headers"] = [(b"api-key", b"one "), (b"api-key", b" two")]
+    assert exchange.context.header(b"api-key") == b"one, two"
+
+
+async def test_at_first_nothing_may_be_published() -> None:
+    """What a request is in doubt about begins with a publish, or with a claim that it resumes."""
+    context = Exchange().context
+    assert not context.may_be_published
+    assert not context.is_published
 
 
 async def test_the_body_is_read_once() -> None:

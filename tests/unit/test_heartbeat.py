@@ -102,17 +102,39 @@ async def test_it_beats_on_start_and_at_every_interval(monkeypatch: pytest.Monke
 async def test_a_failed_beat_is_tried_again_with_backoff(
     monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
-    """After 1, 2, 4, ... seconds, never more than an interval; a beat that is sent starts over."""
+    """After 0.25, 0.5, 1, ... seconds, never more than an interval; a beat that is sent starts over."""
     down, unknown = BrokerRefused("not connected"), BrokerUnknown("no confirm")
-    bus, metrics = Bus(down, unknown, down, down, down), Metrics()
-    seconds = await run(monkeypatch, heart(bus, metrics, interval_seconds=10), 6)
-    for pause, most in zip(seconds, [1, 2, 4, 8, 10, 10], strict=True):
+    bus, metrics = Bus(down, unknown, *[down] * 5), Metrics()
+    seconds = await run(monkeypatch, heart(bus, metrics, interval_seconds=10), 8)
+    for pause, most in zip(seconds, [0.25, 0.5, 1, 2, 4, 8, 10, 10], strict=True):
         assert most * 0.95 <= pause <= most
     assert len(bus.sent) == 1
-    assert metrics.registry.get_sample_value("sms_heartbeats_total", {"outcome": "failed"}) == 5
-    warned = lines.all()
-    assert [line["cause"] for line in warned[:2]] == ["not connected", "no confirm"]
-    assert {line["level"] for line in warned} == {"WARNING"}
+    assert metrics.registry.get_sample_value("sms_heartbeats_total", {"outcome": "failed"}) == 7
+    assert [line["cause"] for line in lines.all()[:2]] == ["not connected", "no confirm"]
+
+
+@pytest.mark.parametrize(("up_seconds", "level"), [(0, "DEBUG"), (4.5, "DEBUG"), (5.5, "WARNING")])
+async def test_right_after_the_start_a_failed_beat_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, lines: Lines, up_seconds: float, level: str
+) -> None:
+    """The connection is still being made; later on its absence is worth a warning."""
+    heartbeats = heart(Bus(BrokerRefused("not connected")))
+    heartbeats._started -= up_seconds
+    await run(monkeypatch, heartbeats, 1)
+    line = lines.one()
+    assert (line["level"], line["cause"]) == (level, "not connected")
+
+
+async def test_a_bug_does_not_end_the_heartbeats(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
+    """It is an error from the first second on, and the next beat is tried like after any other failure."""
+    bus, metrics = Bus(RuntimeError("a bug"), KeyError("another")), Metrics()
+    seconds = await run(monkeypatch, heart(bus, metrics), 3)
+    assert len(bus.sent) == 1
+    assert [round(pause / 0.25) for pause in seconds[:2]] == [1, 2]
+    assert metrics.registry.get_sample_value("sms_heartbeats_total", {"outcome": "failed"}) == 2
+    told = lines.all()
+    assert [line["level"] for line in told] == ["ERROR", "ERROR"]
+    assert ["RuntimeError" in told[0]["exception"], "KeyError" in told[1]["exception"]] == [True, True]
 
 
 async def test_backoff_starts_over_after_a_beat(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
@@ -122,7 +144,7 @@ async def test_backoff_starts_over_after_a_beat(monkeypatch: pytest.MonkeyPatch,
     await run(monkeypatch, heartbeats, 3)
     bus.failures = [BrokerRefused("x")]
     (first,) = await run(monkeypatch, heartbeats, 1)
-    assert first <= 1
+    assert first <= 0.25
     assert len(lines.all()) == 3
 
 
@@ -136,10 +158,10 @@ def test_it_listens_from_the_beginning() -> None:
 @pytest.mark.parametrize(
     ("change", "counted"),
     [
-        ({"clients": "c" * 64}, {"clients": 1.0, "providers": None}),
-        ({"providers": "c" * 64}, {"clients": None, "providers": 1.0}),
+        ({"clients": "c" * 64}, {"clients": 1.0, "providers": 0.0}),
+        ({"providers": "c" * 64}, {"clients": 0.0, "providers": 1.0}),
         ({"clients": "c" * 64, "providers": "d" * 64}, {"clients": 1.0, "providers": 1.0}),
-        ({}, {"clients": None, "providers": None}),
+        ({}, {"clients": 0.0, "providers": 0.0}),
     ],
     ids=str,
 )
@@ -166,7 +188,7 @@ def test_what_it_said_itself_is_passed_over(lines: Lines) -> None:
     document: dict[str, Any] = json.loads(heartbeats.heartbeat())
     document["config_fingerprint"]["clients"] = "c" * 64
     heartbeats.hear(json.dumps(document).encode())
-    assert mismatches(metrics) == {"clients": None, "providers": None}
+    assert mismatches(metrics) == {"clients": 0.0, "providers": 0.0}
     assert lines.all() == []
 
 
@@ -179,5 +201,5 @@ def test_what_is_no_heartbeat_is_passed_over(heard: bytes, lines: Lines) -> None
     """Whatever somebody puts on the exchange, serving goes on."""
     metrics = Metrics()
     heart(Bus(), metrics).hear(heard)
-    assert mismatches(metrics) == {"clients": None, "providers": None}
+    assert mismatches(metrics) == {"clients": 0.0, "providers": 0.0}
     assert lines.one()["level"] == "WARNING"

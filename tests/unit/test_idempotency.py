@@ -157,50 +157,102 @@ async def test_the_rest_of_a_lease_is_rounded_up(left: int, seconds: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("begun", "outcome", "steps"),
+    ("begun", "inner", "step"),
     [
-        (Begun(), Refused(codes.NO_PROVIDER_AVAILABLE), ["begin", "release"]),
-        (Begun(), VERDICT, ["begin", "complete"]),
-        (Begun(), OutcomeUnknown(), ["begin", "suspend"]),
-        (Begun(), RuntimeError("bug"), ["begin", "release"]),
-        (Begun(), asyncio.CancelledError(), ["begin", "release"]),
-        (Begun(), Answer(403, b"{}"), ["begin", "release"]),
-        (RESUMED, Refused(codes.NO_PROVIDER_AVAILABLE), ["begin", "suspend"]),
-        (RESUMED, VERDICT, ["begin", "suspend"]),
-        (RESUMED, OutcomeUnknown(), ["begin", "suspend"]),
-        (RESUMED, RuntimeError("bug"), ["begin", "suspend"]),
-        (RESUMED, None, ["begin", "complete"]),
+        (Begun(), Inner(Refused(codes.NO_PROVIDER_AVAILABLE)), "release"),
+        (Begun(), Inner(VERDICT), "complete"),
+        (Begun(), Inner(OutcomeUnknown()), "release"),
+        (Begun(), Inner(RuntimeError("bug")), "release"),
+        (Begun(), Inner(asyncio.CancelledError()), "release"),
+        (Begun(), Inner(Answer(403, b"{}")), "release"),
+        (Begun(), Inner(OutcomeUnknown(), begins_to_publish=True), "suspend"),
+        (Begun(), Inner(VERDICT, begins_to_publish=True), "suspend"),
+        (Begun(), Inner(RuntimeError("bug"), begins_to_publish=True), "suspend"),
+        (Begun(), Inner(asyncio.CancelledError(), begins_to_publish=True), "suspend"),
+        (Begun(), Inner(Answer(403, b"{}"), begins_to_publish=True), "suspend"),
+        (Begun(), Inner(RuntimeError("bug"), publishes=True), "complete"),
+        (Begun(), Inner(publishes=True), "complete"),
+        (RESUMED, Inner(Refused(codes.NO_PROVIDER_AVAILABLE)), "suspend"),
+        (RESUMED, Inner(VERDICT), "suspend"),
+        (RESUMED, Inner(OutcomeUnknown()), "suspend"),
+        (RESUMED, Inner(RuntimeError("bug")), "suspend"),
+        (RESUMED, Inner(asyncio.CancelledError()), "suspend"),
+        (RESUMED, Inner(Answer(403, b"{}")), "suspend"),
+        (RESUMED, Inner(RuntimeError("bug"), publishes=True), "complete"),
+        (RESUMED, Inner(publishes=True), "complete"),
     ],
-    ids=repr,
+    ids=lambda value: (
+        f"{value.outcome!r}, published: {value.begins_to_publish + value.publishes}"
+        if isinstance(value, Inner)
+        else repr(value)
+    ),
 )
-async def test_the_claim_is_settled_by_the_outcome(
-    begun: Begun, outcome: BaseException | Answer | None, steps: list[str]
-) -> None:
-    """Nothing published: released, or the verdict kept. Perhaps published, now or earlier: kept to be resumed."""
+async def test_the_claim_is_settled_by_the_outcome(begun: Begun, inner: Inner, step: str) -> None:
+    """Nothing published: released, or the verdict kept. Perhaps published, now or earlier: kept to be resumed.
+
+    What was raised or answered after that does not change it; and what was raised goes on as it is.
+    """
     store = ScriptedStore(begin=begun)
     exchange = Exchange(headers=KEYED)
-    if isinstance(outcome, BaseException):
-        with pytest.raises((NotAccepted, type(outcome))):
-            await exchange.through(stage(store, Inner(outcome)), ACME)
+    if isinstance(inner.outcome, BaseException):
+        with pytest.raises(type(inner.outcome)) as raised:
+            await exchange.through(stage(store, inner), ACME)
+        assert raised.value is inner.outcome
     else:
-        await exchange.through(stage(store, Inner(outcome)), ACME)
-    assert store.steps == steps
+        await exchange.through(stage(store, inner), ACME)
+    assert store.steps == ["begin", step]
 
 
-@pytest.mark.parametrize("refused", [VERDICT, Refused(codes.NO_PROVIDER_AVAILABLE)], ids=repr)
-async def test_what_an_earlier_request_may_have_sent_is_never_called_refused(refused: Refused) -> None:
-    """The retry of an unknown outcome stays unknown, however it ends."""
-    failure = await refused_by(stage(ScriptedStore(begin=RESUMED), Inner(refused)))
-    assert isinstance(failure, OutcomeUnknown)
-    assert failure.__cause__ is refused
+async def test_what_fails_after_the_confirm_is_kept_as_accepted() -> None:
+    """The retry is told of the message that is on the queue, not of what went wrong with the first answer."""
+    store, inner = ScriptedStore(), Inner(RuntimeError("bug"), publishes=True)
+    with pytest.raises(RuntimeError, match="bug"):
+        await Exchange(headers=KEYED).through(stage(store, inner), ACME)
+    claim = inner.context[Claim]
+    assert store.calls[-1] == ("complete", claim, accepted(claim.tracking_id))
 
 
-async def test_a_resumed_claim_says_so() -> None:
-    """The stages inside can tell that nothing may refuse it any more."""
+@pytest.mark.parametrize("begun", [RESUMED, Begun()], ids=repr)
+async def test_a_resumed_claim_says_so(begun: Begun) -> None:
+    """The stages inside can tell that nothing may refuse it any more; of a fresh one they may."""
     inner = Inner()
-    await Exchange(headers=KEYED).through(stage(ScriptedStore(begin=RESUMED), inner), ACME)
-    assert inner.context[Claim].armed
-    assert inner.context[Claim].resumed
+    await Exchange(headers=KEYED).through(stage(ScriptedStore(begin=begun), inner), ACME)
+    assert inner.context[Claim].armed is begun.armed
+    assert inner.context.may_be_published is begun.armed
+
+
+async def test_without_a_key_nothing_is_resumed() -> None:
+    """There is no earlier request that it could be the retry of."""
+    inner = Inner()
+    await Exchange().through(stage(ScriptedStore(begin=RESUMED), inner), ACME)
+    assert not inner.context.may_be_published
+
+
+async def test_an_answer_without_a_content_type_is_kept_as_json(store: EmbeddedStore) -> None:
+    """An operator's stage need not name one: the answer leaves, and is replayed."""
+
+    class Bare(Inner):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+    first, second = [await Exchange(headers=KEYED).through(stage(store, Bare()), ACME) for _ in range(2)]
+    assert (first.status, first.body) == (second.status, second.body) == (202, b"{}")
+    assert second.headers["content-type"] == "application/json"
+    assert second.context.headers == {b"idempotent-replayed": b"true"}
+
+
+async def test_an_answer_that_never_began_releases_the_claim() -> None:
+    """An inner app that ends without a word is a bug, and the key is free again."""
+
+    class Silent(Inner):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            pass
+
+    store = ScriptedStore()
+    with pytest.raises(IndexError):
+        await Exchange(headers=KEYED).through(stage(store, Silent()), ACME)
+    assert store.steps == ["begin", "release"]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("no answer"), ClaimLost()], ids=repr)
@@ -223,7 +275,8 @@ async def test_a_failure_stands_though_the_claim_cannot_be_settled(outcome: NotA
     """The client learns what happened to its request, not what happened to our store."""
     ears, down = Ears(), StoreUnavailable("no answer")
     store = ScriptedStore(release=down, suspend=down, complete=down)
-    assert await refused_by(stage(store, Inner(outcome), ears=ears)) is outcome
+    inner = Inner(outcome, begins_to_publish=step == "suspend")
+    assert await refused_by(stage(store, inner, ears=ears)) is outcome
     assert ears.store_failures == [("idempotency", step, "StoreUnavailable")]
 
 
@@ -239,6 +292,30 @@ async def test_without_a_store_the_policy_decides() -> None:
     assert first.context.tracking_id == second.context.tracking_id
     assert inner.reached[0].get(Claim) is None
     assert ears.store_failures == [("idempotency", "begin", "StoreUnavailable")] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "on_store_error", "steps"),
+    [
+        (StoreUnavailable("no answer"), "reject", ["begin", "suspend"]),
+        (StoreUnavailable("not connected", may_be_done=False), "reject", ["begin"]),
+        (StoreUnavailable("no answer"), "allow", ["begin"]),
+        (StoreUnavailable("not connected", may_be_done=False), "allow", ["begin"]),
+    ],
+    ids=["no answer, reject", "not sent, reject", "no answer, allow", "not sent, allow"],
+)
+async def test_a_claim_that_may_have_begun_is_suspended(
+    error: StoreUnavailable, on_store_error: str, steps: list[str]
+) -> None:
+    """The retry need not wait for a lease that nobody uses; where nothing can have begun, nothing is undone."""
+    store = ScriptedStore(begin=error)
+    idempotency = stage(store, Inner(), on_store_error=on_store_error)
+    exchange = Exchange(headers=KEYED)
+    if on_store_error == "reject":
+        assert (await refused_by(idempotency, exchange)).code is codes.SERVICE_UNAVAILABLE
+    else:
+        await exchange.through(idempotency, ACME)
+    assert store.steps == steps
 
 
 async def test_a_broken_body_is_known_by_its_bytes(store: EmbeddedStore) -> None:

@@ -83,6 +83,28 @@ def test_a_counter_exists_before_it_counts() -> None:
         assert name in found
 
 
+@pytest.mark.parametrize("kind", ["clients", "providers"])
+def test_a_mismatch_is_an_increase_from_nothing(kind: str) -> None:
+    """Both series are there before the first mismatch, or an alert on their rate would miss it."""
+    name = "sms_config_fingerprint_mismatch_total"
+    assert Metrics().registry.get_sample_value(name, {"kind": kind}) == 0
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=x",
+        "application/openmetrics-text; version=1.x.0",
+        "text/plain, application/openmetrics-text; version=one",
+    ],
+)
+def test_an_accept_that_cannot_be_read_gets_the_text(accept: str) -> None:
+    """What a scraper says of versions is no reason to fail its scrape."""
+    body, content_type = Metrics().exposition(accept)
+    assert content_type.startswith("text/plain")
+    assert b"sms_send_requests_total" in body
+
+
 def test_the_providers_are_described() -> None:
     """How many there are, and of each what is wanted and what is observed."""
     registry = touched().registry

@@ -310,6 +310,7 @@ def test_a_module_that_fails_when_imported_is_told(tmp_path: Any, monkeypatch: p
 
 
 PROBE = "'validation' stands before 'auth': strangers may probe the schema"
+LEARN = "'provider_gate' stands before 'auth': strangers may learn the names of the providers"
 ANEW = "'validation' stands before 'idempotency': its refusals are judged anew, not replayed"
 GATE_ANEW = "'provider_gate' stands before 'idempotency': its refusals are judged anew, not replayed"
 BACK = "'quota' stands before 'provider_gate': requests that the gate refuses take quota and give it back"
@@ -327,7 +328,7 @@ TWICE = "there is no 'idempotency': a retry may send twice"
         ("validation, auth, idempotency, provider_gate, quota", [PROBE, ANEW]),
         ("validation, auth, idempotency, quota, provider_gate", [PROBE, ANEW, BACK]),
         ("validation, auth, provider_gate, idempotency, quota", [PROBE, ANEW, GATE_ANEW]),
-        ("validation, provider_gate, auth, idempotency, quota", [PROBE, ANEW, GATE_ANEW]),
+        ("validation, provider_gate, auth, idempotency, quota", [PROBE, LEARN, ANEW, GATE_ANEW]),
         ("auth, validation, provider_gate, quota", [TWICE]),
         ("auth, validation", [TWICE]),
         ("anonymous, idempotency, validation", []),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
+from starlette.types import Message
 
+from pipeline import payload as payload_module
 from pipeline.failures import Refused
 from pipeline.payload import MAX_BODY_BYTES, ClientDisconnected, parse, read
 from tests.unit.asgi import BODY, JSON, Exchange
@@ -76,6 +79,43 @@ async def test_a_body_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
         await read(exchange.scope, exchange.receive)
     assert 80 <= len(exchange.incoming) < 90
+
+
+async def test_a_body_that_declares_too_much_is_refused_though_it_drips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who announces too much and sends a byte now and then has its answer after a second, not after ten."""
+    monkeypatch.setattr(payload_module, "_DISCARD_SECONDS", 0.05)
+    read_so_far = 0
+
+    async def dripping() -> Message:
+        nonlocal read_so_far
+        await asyncio.sleep(0.01)
+        read_so_far += 1
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    exchange = Exchange(headers=JSON | {"content-length": str(MAX_BODY_BYTES + 1)})
+    async with asyncio.timeout(5):
+        with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE") as refused:
+            await read(exchange.scope, dripping)
+    assert refused.value.headers == ((b"connection", b"close"),)
+    assert read_so_far > 0
+
+
+async def test_a_body_that_declares_too_much_is_read_to_its_end_if_it_comes() -> None:
+    """A client that is still writing when we close would lose our answer."""
+    body = b"x" * (MAX_BODY_BYTES + 1)
+    exchange = Exchange([body[:10], body[10:]], headers=JSON | {"content-length": str(len(body))})
+    with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
+        await read(exchange.scope, exchange.receive)
+    assert exchange.incoming == []
+
+
+async def test_a_body_that_declares_too_much_is_refused_however_little_comes() -> None:
+    """The declared length is what counts, not what follows."""
+    exchange = Exchange(b"{}", headers=JSON | {"content-length": str(MAX_BODY_BYTES + 1)})
+    with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
+        await read(exchange.scope, exchange.receive)
 
 
 async def test_a_client_that_waits_to_continue_is_refused_by_the_declared_length() -> None:

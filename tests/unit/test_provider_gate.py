@@ -107,10 +107,11 @@ async def test_a_gate_that_is_not_enabled_resolves_and_judges_nothing() -> None:
 
 async def test_what_may_be_on_the_queue_already_is_not_refused_any_more() -> None:
     """A resumed claim keeps its providers, though they were disabled meanwhile."""
-    claim = Claim.on(Client("acme"), "key", b"\0" * 32)
-    claim.resumed = True
-    assert await route(ProviderGate(Inner(), CATALOGUE), asking("off"), claim) == ("off",)
-    assert await route(ProviderGate(Inner(), NONE_UP), asking(), claim) == ()
+    for catalogue, asked_for, found in ((CATALOGUE, asking("off"), ("off",)), (NONE_UP, asking(), ())):
+        inner, exchange = Inner(), Exchange()
+        exchange.context.may_be_published = True
+        await exchange.through(ProviderGate(inner, catalogue), asked_for)
+        assert inner.context[Route].providers == found
 
 
 async def test_a_claim_that_was_not_armed_before_is_judged() -> None:

@@ -98,6 +98,49 @@ async def test_the_outcomes_are_kept_apart(outcome: BaseException, failure: str)
     assert place.exchange.sent == []
 
 
+@pytest.mark.parametrize("was_in_doubt", [False, True])
+@pytest.mark.parametrize(
+    ("outcome", "may_be_published"),
+    [
+        (None, True),
+        (BrokerRefused("blocked"), None),
+        (BrokerUnknown("no confirm in time"), True),
+        (RuntimeError("a bug"), True),
+        (asyncio.CancelledError(), True),
+    ],
+    ids=repr,
+)
+async def test_from_the_publish_on_it_may_be_published(
+    outcome: BaseException | None, may_be_published: bool | None, *, was_in_doubt: bool
+) -> None:
+    """Unless the broker refused it: then only an earlier request under its key may have put it on the queue."""
+
+    class Looking(ScriptedOutbox):
+        async def publish(self, envelope: Envelope) -> None:
+            assert place.exchange.context.may_be_published
+            await super().publish(envelope)
+
+    place = Place(Looking(outcome))
+    place.exchange.context.may_be_published = was_in_doubt
+    if outcome is None:
+        await place.publish(ACME, MESSAGE)
+    else:
+        with pytest.raises(NotAccepted):
+            await place.publish(ACME, MESSAGE)
+    assert len(place.outbox.envelopes) == 1
+    expected = was_in_doubt if may_be_published is None else may_be_published
+    assert place.exchange.context.may_be_published is expected
+    assert place.exchange.context.is_published is (outcome is None)
+
+
+async def test_before_the_publish_nothing_is_in_doubt() -> None:
+    """A claim that could not be armed is a refusal."""
+    place = Place(store=ScriptedStore(arm=StoreUnavailable("down")))
+    with pytest.raises(Refused):
+        await place.publish(ACME, MESSAGE, claim())
+    assert not place.exchange.context.may_be_published
+
+
 async def test_a_claim_is_armed_before_the_publish() -> None:
     """Where no quota stage has armed it: the store knows that the message may be on the queue before it is."""
     place = Place()

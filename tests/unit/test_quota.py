@@ -12,6 +12,7 @@ import pytest
 from gateway.embedded.database import Database
 from gateway.embedded.store import EmbeddedStore
 from pipeline import codes
+from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Message, Reservation
 from pipeline.failures import OutcomeUnknown, Refused
 from pipeline.ports import Begun, ClaimLost, QuotaExceeded, StoreUnavailable
@@ -46,6 +47,10 @@ def stage(
     return Quota(inner, store, StandingClock(now), ears or Ears(), on_store_error)
 
 
+def claim() -> Claim:
+    return Claim.on(TWO_A_DAY, "key", b"\0" * 32)
+
+
 async def used(store: EmbeddedStore, day: date = TODAY) -> int:
     asked = await store.take(Client("acme", daily_quota=0), day, "ask", None)
     assert isinstance(asked, QuotaExceeded)
@@ -54,7 +59,7 @@ async def used(store: EmbeddedStore, day: date = TODAY) -> int:
 
 async def test_a_message_is_taken_and_what_remains_is_told(store: EmbeddedStore) -> None:
     """The answer says the limit, what is left and the seconds to 00:00 UTC."""
-    inner = Inner()
+    inner = Inner(publishes=True)
     exchange = await Exchange().through(stage(store, inner), TWO_A_DAY, MESSAGE)
     assert exchange.context.headers == {
         b"ratelimit-policy": POLICY.encode(),
@@ -67,7 +72,7 @@ async def test_a_message_is_taken_and_what_remains_is_told(store: EmbeddedStore)
 async def test_a_used_up_quota_refuses_until_the_reset(store: EmbeddedStore) -> None:
     """The third of two is refused, reaches nothing, costs nothing, and is told when the new day begins."""
     for _ in range(2):
-        await Exchange().through(stage(store, Inner()), TWO_A_DAY, MESSAGE)
+        await Exchange().through(stage(store, Inner(publishes=True)), TWO_A_DAY, MESSAGE)
     inner = Inner()
     exchange = Exchange()
     with pytest.raises(Refused, match="TOO_MANY_REQUESTS") as refused:
@@ -89,7 +94,7 @@ async def test_a_quota_of_nothing_accepts_nothing(store: EmbeddedStore) -> None:
 
 async def test_without_a_limit_nothing_is_told_and_all_is_counted(store: EmbeddedStore) -> None:
     """A client without a limit is served without RateLimit fields; a limit given later counts what it sent."""
-    exchange = await Exchange().through(stage(store, Inner()), NO_LIMIT, MESSAGE)
+    exchange = await Exchange().through(stage(store, Inner(publishes=True)), NO_LIMIT, MESSAGE)
     assert exchange.context.headers == {}
     assert await used(store) == 1
 
@@ -113,13 +118,30 @@ async def test_what_fails_before_the_publish_is_given_back(
     assert await used(store) == 0
 
 
-async def test_what_may_have_been_published_is_kept(store: EmbeddedStore) -> None:
-    """An unknown outcome keeps its charge."""
+async def test_what_an_inner_stage_answers_by_itself_is_given_back(store: EmbeddedStore) -> None:
+    """Nothing was published: not even an operator's stage that says 200 makes it cost something."""
+    exchange = await Exchange().through(stage(store, Inner(Answer(200, b"{}"))), TWO_A_DAY, MESSAGE)
+    assert exchange.status == 200
+    assert await used(store) == 0
+
+
+@pytest.mark.parametrize(
+    "outcome", [OutcomeUnknown(), REFUSED, RuntimeError("bug"), TimeoutError()], ids=repr
+)
+async def test_what_may_have_been_published_is_kept(store: EmbeddedStore, outcome: Exception) -> None:
+    """Once the publish began the charge stays, whatever is raised on the way out."""
     exchange = Exchange()
-    with pytest.raises(OutcomeUnknown):
-        await exchange.through(stage(store, Inner(OutcomeUnknown())), TWO_A_DAY, MESSAGE)
+    with pytest.raises(type(outcome)):
+        await exchange.through(stage(store, Inner(outcome, begins_to_publish=True)), TWO_A_DAY, MESSAGE)
     assert await used(store) == 1
     assert exchange.context.headers[b"ratelimit"] == b'"daily";r=1;t=43200'
+
+
+async def test_an_unknown_outcome_of_nothing_published_is_given_back(store: EmbeddedStore) -> None:
+    """What decides is whether a publish began, not what an exception is called."""
+    with pytest.raises(OutcomeUnknown):
+        await Exchange().through(stage(store, Inner(OutcomeUnknown())), TWO_A_DAY, MESSAGE)
+    assert await used(store) == 0
 
 
 async def test_a_message_is_given_back_to_the_day_it_was_taken_from(store: EmbeddedStore) -> None:
@@ -158,34 +180,58 @@ async def test_who_waits_for_the_reset_finds_a_new_day(now: datetime, seconds: i
 
 async def test_taking_arms_the_claim_in_the_same_step(store: EmbeddedStore) -> None:
     """With a key there is one store call for both, and the claim knows it."""
-    claim = Claim.on(TWO_A_DAY, "key", b"\0" * 32)
-    assert await store.begin(claim) == Begun()
-    inner = Inner()
-    await Exchange().through(stage(store, inner), TWO_A_DAY, MESSAGE, claim)
-    assert claim.armed
-    assert inner.context[Reservation].claim is claim
+    held = claim()
+    assert await store.begin(held) == Begun()
+    inner = Inner(publishes=True)
+    await Exchange().through(stage(store, inner), TWO_A_DAY, MESSAGE, held)
+    assert held.armed
+    assert inner.context[Reservation].used == 1
+
+
+async def test_what_was_taken_under_a_claim_is_left_to_the_claim() -> None:
+    """It goes back in the step that settles the claim; the answer tells already what will remain."""
+    store = ScriptedStore()
+    exchange = Exchange()
+    with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
+        await exchange.through(stage(store, Inner(REFUSED)), TWO_A_DAY, MESSAGE, claim())
+    assert store.steps == ["take"]
+    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=2;t=43200'
+
+
+async def test_the_claims_release_gives_it_back(store: EmbeddedStore) -> None:
+    """As the stage outside does it: of a refused request nothing stays counted."""
+    held = claim()
+    await store.begin(held)
+    with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
+        await Exchange().through(stage(store, Inner(REFUSED)), TWO_A_DAY, MESSAGE, held)
+    assert await used(store) == 1
+    await store.release(held)
+    assert await used(store) == 0
 
 
 async def test_a_resumed_claim_keeps_its_charge(store: EmbeddedStore) -> None:
     """What an earlier request may have published stays charged, once, whatever becomes of its retry."""
-    first, second = (Claim.on(TWO_A_DAY, "key", b"\0" * 32) for _ in range(2))
+    first, second = claim(), claim()
     await store.begin(first)
+    unknown = Inner(OutcomeUnknown(), begins_to_publish=True)
     with pytest.raises(OutcomeUnknown):
-        await Exchange().through(stage(store, Inner(OutcomeUnknown())), TWO_A_DAY, MESSAGE, first)
+        await Exchange().through(stage(store, unknown), TWO_A_DAY, MESSAGE, first)
     await store.suspend(first)
     assert await store.begin(second) == Begun(armed=True)
-    second.armed = second.resumed = True
+    second.armed = True
+    retry = Exchange()
+    retry.context.may_be_published = True
     with pytest.raises(Refused):
-        await Exchange().through(stage(store, Inner(REFUSED)), TWO_A_DAY, MESSAGE, second)
+        await retry.through(stage(store, Inner(REFUSED)), TWO_A_DAY, MESSAGE, second)
     assert await used(store) == 1
+    assert retry.context.headers[b"ratelimit"] == b'"daily";r=1;t=43200'
 
 
 async def test_a_lost_claim_takes_nothing() -> None:
     """Another request has resumed the key: this one is told to ask again."""
     inner = Inner()
-    claim = Claim.on(TWO_A_DAY, "key", b"\0" * 32)
     with pytest.raises(Refused, match="IDEMPOTENCY_IN_PROGRESS") as refused:
-        await Exchange().through(stage(ScriptedStore(take=ClaimLost()), inner), TWO_A_DAY, MESSAGE, claim)
+        await Exchange().through(stage(ScriptedStore(take=ClaimLost()), inner), TWO_A_DAY, MESSAGE, claim())
     assert refused.value.retry_after == 1
     assert inner.reached == []
 
@@ -195,31 +241,71 @@ async def test_without_a_store_the_policy_decides() -> None:
     down = StoreUnavailable("no answer")
     with pytest.raises(Refused, match="SERVICE_UNAVAILABLE"):
         await Exchange().through(stage(ScriptedStore(take=down), Inner()), TWO_A_DAY, MESSAGE)
-    ears, inner = Ears(), Inner()
-    allowing = stage(ScriptedStore(take=down), inner, ears=ears, on_store_error="allow")
+    ears, inner, allowed = Ears(), Inner(publishes=True), ScriptedStore(take=down)
+    allowing = stage(allowed, inner, ears=ears, on_store_error="allow")
     exchange = await Exchange().through(allowing, TWO_A_DAY, MESSAGE)
     assert exchange.status == 202
     assert inner.context.get(Reservation) is None
     assert exchange.context.headers == {}
     assert ears.store_failures == [("quota", "take", "StoreUnavailable")]
+    assert allowed.steps == ["take"]
+
+
+@pytest.mark.parametrize(
+    ("error", "steps"),
+    [
+        (StoreUnavailable("no answer"), ["take", "give_back"]),
+        (StoreUnavailable("not connected", may_be_done=False), ["take"]),
+        (asyncio.CancelledError(), ["take", "give_back"]),
+    ],
+    ids=["no answer", "not sent", "cancelled"],
+)
+@pytest.mark.parametrize("keyed", [False, True], ids=["without a key", "with a key"])
+async def test_a_take_that_may_have_happened_is_undone(
+    error: BaseException, steps: list[str], *, keyed: bool
+) -> None:
+    """By the token that it was tried with, to its day; under a claim the claim's release does it."""
+    store = ScriptedStore(take=error)
+    facts = (TWO_A_DAY, MESSAGE, claim()) if keyed else (TWO_A_DAY, MESSAGE)
+    with pytest.raises((Refused, asyncio.CancelledError)):
+        await Exchange().through(stage(store, Inner()), *facts)
+    assert store.steps == (["take"] if keyed else steps)
+    if "give_back" in store.steps:
+        (_, _, day, token, _), (_, given_back) = store.calls
+        assert given_back == Reservation("acme", TODAY, 2, 0, str(token))
+        assert day == TODAY
+
+
+async def test_a_take_that_failed_is_undone_when_nothing_was_published() -> None:
+    """Where the store may be missing, it is the end that tells whether the message is owed; a limit is not told."""
+    store = ScriptedStore(take=StoreUnavailable("no answer"))
+    exchange = Exchange()
+    with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
+        await exchange.through(stage(store, Inner(REFUSED), on_store_error="allow"), TWO_A_DAY, MESSAGE)
+    assert store.steps == ["take", "give_back"]
+    assert exchange.context.headers == {}
+    (_, _, _, token, _), (_, given_back) = store.calls
+    assert isinstance(given_back, Reservation)
+    assert given_back.token == token
 
 
 async def test_a_refusal_stands_though_giving_back_fails() -> None:
-    """The client learns why it was refused; the failed step is told, and the headers claim nothing that is not so."""
+    """The client learns why it was refused, and what remains once it is given back; the failed step is told."""
     ears = Ears()
     store = ScriptedStore(give_back=StoreUnavailable("no answer"))
     exchange = Exchange()
     with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
         await exchange.through(stage(store, Inner(REFUSED), ears=ears), TWO_A_DAY, MESSAGE)
     assert ears.store_failures == [("quota", "give_back", "StoreUnavailable")]
-    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=1;t=43200'
+    # The store tries again in the background: see gateway.settlement.
+    assert exchange.context.headers[b"ratelimit"] == b'"daily";r=2;t=43200'
 
 
 async def test_every_request_takes_with_a_token_of_its_own() -> None:
     """Giving back one message never gives back another's."""
     store = ScriptedStore()
     for _ in range(2):
-        await Exchange().through(stage(store, Inner()), TWO_A_DAY, MESSAGE)
+        await Exchange().through(stage(store, Inner(publishes=True)), TWO_A_DAY, MESSAGE)
     first, second = (call[3] for call in store.calls)
     assert first != second
 

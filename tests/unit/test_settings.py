@@ -232,6 +232,60 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
         load(GATEWAY_CONFIG=str(path))
 
 
+@pytest.mark.parametrize("variable", ["CLIENT_CONFIG", "PROVIDERS_CONFIG"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        r'{"s3cr3t-key-0123456789\ud800": {"name": "acme"}}',
+        r'{"s3cr3t-key-0123456789": {"name": "\udfff"}}',
+        r'{"alpha": {"aliases": ["\ud800"]}}',
+        r'{"alpha": {"note": [{"x": "\ud800"}]}}',
+    ],
+)
+def test_half_a_character_is_told(variable: str, document: str) -> None:
+    """JSON can write an unpaired surrogate, but nothing else can: it is a mistake, not a traceback."""
+    with pytest.raises(ConfigurationError) as raised:
+        load(**{variable: document})
+    assert raised.value.mistakes == [
+        f"{variable}: holds an unpaired surrogate (\\ud800 to \\udfff), which is no character"
+    ]
+
+
+def test_a_pair_of_surrogates_is_a_character() -> None:
+    """Written in halves, as JSON does beyond the first plane, it is as good as any."""
+    written = load(PROVIDERS_CONFIG=r'{"alpha": {"note": "\ud83d\ude00"}}')
+    assert written.config_fingerprint == load(PROVIDERS_CONFIG='{"alpha": {"note": "😀"}}').config_fingerprint
+
+
+def test_a_broken_env_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not UTF-8, or cannot be read at all, is a mistake too, and its words are not repeated."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"SERVICE_NAME=s3cr3t-caf\xe9\n")
+    with pytest.raises(ConfigurationError) as raised:
+        settings.environment()
+    assert raised.value.mistakes == [".env: cannot be read as UTF-8: UnicodeDecodeError"]
+
+
+def test_stages_of_ones_own_are_built_by_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that asks the clock when it is made works; one that raises whatever it likes is a mistake."""
+    (tmp_path / "acme_built.py").write_text(
+        "from pipeline.stage import Stage\n"
+        "class Punctual(Stage):\n"
+        "    def __init__(self, app, clock, **options):\n"
+        "        super().__init__(app)\n"
+        "        self.since = clock.now()\n"
+        "        if 'broken' in options:\n"
+        "            raise RuntimeError('not today')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "acme_built:Punctual"
+    text = f'pipeline = ["auth", "idempotency", "validation", "{name}"]\n[stage."{name}"]\n'
+    assert load_file(tmp_path, text + "anything = 1").stage_options[name] == {"anything": 1}
+    with pytest.raises(ConfigurationError) as raised:
+        load_file(tmp_path, text + "broken = true")
+    assert raised.value.mistakes == [f"[stage.{name}] cannot be built: RuntimeError: not today"]
+
+
 @pytest.mark.parametrize(
     ("host", "is_one"),
     [

@@ -46,10 +46,11 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def settled(store: SettlingStore) -> None:
-    """Wait until nothing is owed."""
+    """Wait until nothing is owed, and nothing is tried."""
     async with asyncio.timeout(5):
-        while store._owed:
+        while store._settling is not None and not store._settling.done():
             await asyncio.sleep(0.002)
+    assert not store._owed
 
 
 @pytest.mark.parametrize("step", UNDOING)
@@ -111,14 +112,74 @@ async def test_a_step_that_was_cancelled_is_owed_too() -> None:
 async def test_what_cannot_be_undone_in_time_is_given_up(
     monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
-    """After a while a warning is all that is left, and the next one is tried."""
+    """After a while one warning about all of them is what is left."""
     monkeypatch.setattr(settlement, "OWED_SECONDS", 0.02)
-    store = SettlingStore(Recovering(10**6))
+    scripted = Recovering(10**6)
+    store = SettlingStore(scripted)
     for step in UNDOING.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
     await settled(store)
-    assert [line["level"] for line in lines.all()] == ["WARNING"] * 3
+    line = lines.one()
+    assert line["level"] == "WARNING"
+    assert line["message"].startswith("3 steps on the store were not undone within 0.02 s")
+    assert set(scripted.steps[3:]) == set(UNDOING)
+
+
+async def test_what_was_given_up_is_told_for_the_next_trouble_anew(
+    monkeypatch: pytest.MonkeyPatch, lines: Lines
+) -> None:
+    """A later outage has a count of its own."""
+    monkeypatch.setattr(settlement, "OWED_SECONDS", 0)
+    store = SettlingStore(Recovering(10**6))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store.release(CLAIM)
+        await settled(store)
+    assert [line["message"][:8] for line in lines.all()] == ["1 steps "] * 2
+
+
+async def test_a_bug_with_one_step_keeps_no_other_from_being_taken(lines: Lines) -> None:
+    """It is told, and not tried again; what was owed behind it is settled."""
+
+    class Broken(Recovering):
+        async def release(self, claim: Claim) -> None:
+            await super().release(claim)
+            raise TypeError("a bug")
+
+    scripted = Broken(2)
+    store = SettlingStore(scripted)
+    for undo in (store.release(CLAIM), store.give_back(TAKEN)):
+        with pytest.raises(StoreUnavailable):
+            await undo
+    await settled(store)
+    assert scripted.steps == ["release", "give_back", "release", "give_back"]
+    line = lines.one()
+    assert line["level"] == "ERROR"
+    assert "TypeError" in line["exception"]
+
+
+async def test_steps_are_taken_in_the_order_in_which_they_are_owed() -> None:
+    """A step that fails again is tried again before those behind it; one step is never tried twice at once."""
+    scripted = Recovering(4)
+    store = SettlingStore(scripted)
+    for step in UNDOING.values():
+        with pytest.raises(StoreUnavailable):
+            await step(store)
+    await settled(store)
+    assert scripted.steps == [*UNDOING, "release", *UNDOING]
+
+
+async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is away for long does not fill the memory."""
+    monkeypatch.setattr(settlement, "_MOST_OWED", 2)
+    scripted = Recovering(3)
+    store = SettlingStore(scripted)
+    for step in UNDOING.values():
+        with pytest.raises(StoreUnavailable):
+            await step(store)
+    await settled(store)
+    assert scripted.steps == [*UNDOING, "release", "suspend"]
 
 
 async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:

@@ -10,7 +10,7 @@ from pipeline import codes
 from pipeline import stage as stage_module
 from pipeline.context import Context
 from pipeline.failures import OutcomeUnknown, Refused
-from pipeline.stage import Timed, Stage, timed
+from pipeline.stage import Stage, Timed, timed
 from tests.unit.asgi import Ears, Exchange, Inner
 
 

@@ -13,7 +13,7 @@ import schemas
 from gateway import stages
 from gateway.clients import ConfiguredClients
 from pipeline.order import BUILT_IN, DEFAULT_ORDER
-from pipeline.ports import Clients
+from pipeline.ports import Clients, Clock
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
 from tests.unit.asgi import Ears, Inner, StandingClock
@@ -32,6 +32,9 @@ SERVICES: dict[str, Any] = {
     "provider_gate_enabled": False,
 }
 OWN = "acme_wired:Limits"
+CATCH_ALL = "acme_wired:CatchAll"
+PUNCTUAL = "acme_wired:Punctual"
+BROKEN = "acme_wired:Broken"
 
 
 class Limits(Stage):
@@ -44,11 +47,38 @@ class Limits(Stage):
         self.clients, self.most, self.least = clients, most, least
 
 
+class CatchAll(Stage):
+    """An operator's own that takes any option."""
+
+    def __init__(
+        self, app: ASGIApp, clients: Clients, *rest: object, most: int = 1, **options: object
+    ) -> None:
+        super().__init__(app)
+        self.clients, self.most, self.options = clients, most, options
+
+
+class Punctual(Stage):
+    """An operator's own that looks at the clock when it is made."""
+
+    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+        super().__init__(app)
+        self.since = clock.now()
+
+
+class Broken(Stage):
+    """An operator's own that cannot be made."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        super().__init__(app)
+        raise FileNotFoundError(2, "No such file", path)
+
+
 @pytest.fixture(autouse=True)
 def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of an operator's own stages."""
     module = ModuleType("acme_wired")
-    module.Limits = Limits  # type: ignore[attr-defined]  # A module made here has no such name yet.
+    for stage in (Limits, CatchAll, Punctual, Broken):
+        setattr(module, stage.__name__, stage)
     monkeypatch.setitem(sys.modules, "acme_wired", module)
 
 
@@ -85,6 +115,13 @@ def test_a_stage_is_given_its_options() -> None:
     assert (construct(OWN, most=3, least=2).most, construct(OWN, most=3).least) == (3, 0)
 
 
+def test_a_stage_that_takes_any_option_is_given_them_all() -> None:
+    """Services by their names, everything else as it is written."""
+    stage = construct(CATCH_ALL, most=3, x=1, options={"y": 2})
+    assert stage.clients is SERVICES["clients"]
+    assert (stage.most, stage.options) == (3, {"x": 1, "options": {"y": 2}})
+
+
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
@@ -95,6 +132,10 @@ def test_a_stage_is_given_its_options() -> None:
         (OWN, {"most": 3, "x": 1}, ["x: is not known: the stage takes most, least"]),
         (OWN, {"most": 3, "least": 4}, ["most must not be less than least"]),
         (OWN, {"most": 3, "clients": 4}, ["clients: is not known: the stage takes most, least"]),
+        (CATCH_ALL, {}, []),
+        (CATCH_ALL, {"most": 3, "x": 1, "rest": 2}, []),
+        (PUNCTUAL, {}, []),
+        (BROKEN, {"path": "x"}, ["cannot be built: FileNotFoundError: [Errno 2] No such file: 'x'"]),
         (
             "auth",
             {"x": 1, "y": 2},

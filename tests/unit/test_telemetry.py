@@ -12,7 +12,7 @@ from gateway.telemetry import GatewayTelemetry
 from pipeline import codes
 from pipeline.facts import Client, Message
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
-from pipeline.ports import BrokerUnknown, StoreUnavailable
+from pipeline.ports import BrokerUnknown, ClaimLost, StoreUnavailable
 from tests.unit.asgi import Exchange
 from tests.unit.lines import Lines
 
@@ -131,6 +131,38 @@ async def test_what_is_expected_to_fail_is_logged_with_its_reason(
     line = told.answered(503, failure)
     assert line["cause"] == str(cause)
     assert "exception" not in line
+    assert line["level"] == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [
+        (OutcomeUnknown(), "WARNING"),
+        (Refused(codes.SERVICE_UNAVAILABLE), "WARNING"),
+        (Refused(codes.INTERNAL_ERROR), "ERROR"),
+        (Refused(codes.TOO_MANY_REQUESTS), "INFO"),
+        (Refused(codes.INVALID_PAYLOAD), "INFO"),
+    ],
+    ids=repr,
+)
+async def test_what_senders_cannot_mend_operators_see(told: Told, failure: NotAccepted, level: str) -> None:
+    """A request's own mistakes are no news to them; a 503 is a warning even without a cause."""
+    assert told.answered(failure.code.status, failure)["level"] == level
+
+
+async def test_an_unknown_outcome_with_a_bug_behind_it_is_an_error(told: Told) -> None:
+    """Its status hides no bug."""
+    failure = OutcomeUnknown()
+    failure.__cause__ = KeyError("x")
+    assert told.answered(503, failure)["level"] == "ERROR"
+
+
+async def test_a_refusal_of_a_stage_of_ones_own_needs_no_details(told: Told) -> None:
+    """The code alone counts nothing by provider, and the line is written all the same."""
+    failure = Refused(codes.PROVIDER_DISABLED)
+    assert told.answered(409, failure, ACME)["error_code"] == "PROVIDER_DISABLED"
+    disabled = "sms_request_rejected_provider_disabled_total"
+    assert told.value(disabled, client="acme", provider="off") is None
 
 
 @pytest.mark.parametrize(
@@ -179,12 +211,35 @@ async def test_replays_are_counted(told: Told) -> None:
     assert told.value("sms_replays_total") == 1
 
 
-async def test_a_step_that_was_passed_over_is_counted_and_warned_of(told: Told) -> None:
-    """The log has the reason and the request it concerns."""
+@pytest.mark.parametrize(
+    ("operation", "counted", "words"),
+    [
+        ("begin", "sms_store_passed_over_total", "goes on without it"),
+        ("arm", "sms_store_passed_over_total", "goes on without it"),
+        ("take", "sms_store_passed_over_total", "goes on without it"),
+        ("complete", "sms_store_passed_over_total", "goes on without it"),
+        ("release", "sms_store_deferred_total", "tried again"),
+        ("suspend", "sms_store_deferred_total", "tried again"),
+        ("give_back", "sms_store_deferred_total", "tried again"),
+    ],
+)
+async def test_a_step_of_the_store_that_failed_is_counted_and_warned_of(
+    told: Told, operation: str, counted: str, words: str
+) -> None:
+    """As left out, or as left to be tried again; the log has the reason and the request it concerns."""
     context = Exchange().context
-    told.telemetry.store_failed(context, "quota", "give_back", StoreUnavailable("no answer"))
+    told.telemetry.store_failed(context, "quota", operation, StoreUnavailable("no answer"))
     line = told.lines.one()
     assert (line["level"], line["stage"], line["cause"]) == ("WARNING", "quota", "no answer")
     assert line["tracking_id"] == context.tracking_id
-    assert "give_back" in line["message"]
-    assert told.value("sms_store_passed_over_total", stage="quota", operation="give_back") == 1
+    assert operation in line["message"]
+    assert words in line["message"]
+    for name in ("sms_store_passed_over_total", "sms_store_deferred_total"):
+        value = told.value(name, stage="quota", operation=operation)
+        assert value == (1 if name == counted else None)
+
+
+async def test_a_failure_without_words_is_told_by_its_kind(told: Told) -> None:
+    """A lost claim says nothing of itself."""
+    told.telemetry.store_failed(Exchange().context, "idempotency", "complete", ClaimLost())
+    assert told.lines.one()["cause"] == "ClaimLost"

@@ -68,6 +68,17 @@ async def test_what_does_not_parse_is_one_error(body: bytes) -> None:
     assert (error["path"], error["rule"]) == ("", "json")
 
 
+@pytest.mark.parametrize("depth", [1, 199, 200, 600, 1000, 1020])
+@pytest.mark.parametrize("member", ["to", "text", "providers", "ttl_seconds", "unknown"])
+async def test_what_nests_is_refused_however_deeply(member: str, depth: int) -> None:
+    """Neither the parser's depth nor that of what judges it makes a bug of it."""
+    nested = b"[" * depth + b"1" + b"]" * depth
+    errors = await refusal(b'{"to": "+14155552671", "text": "x", "%s": %s}' % (member.encode(), nested))
+    assert errors
+    assert all(error["rule"] for error in errors)
+    assert len(json.dumps(errors)) < 2000
+
+
 async def test_the_callers_text_is_not_repeated() -> None:
     """What was refused may be a secret; the answer and whoever logs it never see it."""
     errors = await refusal(b'{"to": "hush-1", "text": 5, "providers": ["", "hush-2"], "hush-3": "hush-4"}')
