@@ -15,15 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import redis
 
-from tests.servers import HOST, RabbitServer, RedisServer, Server, free_port
+from tests.servers import HOST, RabbitServer, RedisServer, Server, exchange, free_port
 
 # How long a node may be silent before the others call it dead. Short, for the tests' sake, and still longer than the
 # pauses of a busy machine.
 DEAD_AFTER_MS = 2000
 QUORUM = 2
+
+# Of every Redis here, and of every Sentinel: characters that a URL has to encode, and no two alike.
+PASSWORD, SENTINEL_PASSWORD = "s3cr3t:/@?#%+", "s3cr3t-of-the-sentinels"
 
 SETTLED_WITHIN_SECONDS = 90.0
 
@@ -47,7 +51,10 @@ def until(found: Callable[[], T | None], what: str, seconds: float = SETTLED_WIT
 @contextlib.contextmanager
 def plain(server: Server) -> Iterator[Any]:
     """An ordinary client of one server; its replies are not of one type, so they are checked where they are used."""
-    with redis.Redis(host=HOST, port=server.port, decode_responses=True, socket_timeout=5) as client:
+    password = SENTINEL_PASSWORD if isinstance(server, Sentinel) else PASSWORD
+    with redis.Redis(
+        host=HOST, port=server.port, password=password, decode_responses=True, socket_timeout=5
+    ) as client:
         yield client
 
 
@@ -126,10 +133,20 @@ class RedisNode(RedisServer):
             "save": "",
             # Replicas get their first copy at once and over the network, and answer soon whatever the load.
             "repl-diskless-sync-delay": "0",
+            "requirepass": PASSWORD,
+            "masterauth": PASSWORD,
             **self._options,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
         self._spawn("server", [self._binary, *words])
+
+    def _answers(self) -> bool:
+        return wants_password(self)
+
+
+def wants_password(server: RedisServer) -> bool:
+    """Whether it serves those who give it a password."""
+    return exchange(server.port, b"PING\r\n").startswith(b"-NOAUTH")
 
 
 class Sentinel(RedisServer):
@@ -142,10 +159,16 @@ class Sentinel(RedisServer):
             f"bind {HOST}\n"
             f"port {self.port}\n"
             f"dir {self.directory}\n"
+            f"requirepass {SENTINEL_PASSWORD}\n"
+            f"sentinel sentinel-pass {SENTINEL_PASSWORD}\n"
             f"sentinel monitor {name} {HOST} {primary.port} {QUORUM}\n"
             f"sentinel down-after-milliseconds {name} {DEAD_AFTER_MS}\n"
             f"sentinel failover-timeout {name} 10000\n"
+            f'sentinel auth-pass {name} "{PASSWORD}"\n'
         )
+
+    def _answers(self) -> bool:
+        return wants_password(self)
 
     def _launch(self) -> None:
         self._spawn("server", [self._binary, self._config, "--sentinel"])
@@ -166,7 +189,8 @@ class RedisWithSentinels(Cluster):
     def url(self) -> str:
         """See ``Cluster``."""
         places = ",".join(f"{HOST}:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{places}/{self.name}"
+        logins = quote(PASSWORD, safe=""), f"sentinel_password={SENTINEL_PASSWORD}"
+        return f"redis+sentinel://:{logins[0]}@{places}/{self.name}?{logins[1]}"
 
     def primary(self) -> RedisServer:
         """The server that the Sentinels agree on, and that agrees itself."""
@@ -229,7 +253,8 @@ class RedisCluster(Cluster):
     @property
     def url(self) -> str:
         """See ``Cluster``. The first of the nodes are named, whatever they are by now."""
-        return f"redis+cluster://{','.join(f'{HOST}:{node.port}' for node in self.nodes[:3])}"
+        places = ",".join(f"{HOST}:{node.port}" for node in self.nodes[:3])
+        return f"redis+cluster://:{quote(PASSWORD, safe='')}@{places}"
 
     def primary_of(self, key: str) -> ClusterNode:
         """The node that serves the slot of ``key``, as it says itself."""
@@ -258,7 +283,9 @@ class RedisCluster(Cluster):
                 yield
             finally:
                 while keys := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
-                    here.execute_command("MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
+                    here.execute_command(
+                        "MIGRATE", HOST, target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys
+                    )
                 for client in (there, here):
                     client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there_id)
 

@@ -103,6 +103,7 @@ class Load:
             answer.get("error_code", "accepted") for message in self.messages for _, answer in message.answers
         )
         told.update(messages=len(self.messages), stored=copies, missing=len(missing), doubled=len(doubled))
+        assert "s3cr3t" not in self.gateway.log_text()
         print(dict(told))  # noqa: T201 - the figures, for `pytest -rP`
         assert not missing, f"accepted and not on the queue: {missing[:3]}"
         assert not doubled, f"two distinct messages for one key: {doubled[:3]}"

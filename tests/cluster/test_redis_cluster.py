@@ -177,7 +177,8 @@ async def test_a_server_that_is_no_cluster(redis_server: RedisServer) -> None:
 async def test_any_node_leads_to_the_others(nodes: RedisCluster) -> None:
     """Even a replica, beside one that is not there."""
     replica = nodes.replica_of(nodes.primary_of("{anybody}"))
-    async with opened(f"redis+cluster://{HOST}:1,{HOST}:{replica.port}") as store:
+    login = nodes.url.removeprefix("redis+cluster://").partition("@")[0]
+    async with opened(f"redis+cluster://{login}@{HOST}:1,{HOST}:{replica.port}") as store:
         await eventually(store, Client("anybody"), f"{replica.port}")
         assert isinstance(await store.begin(claim_on(Client("anybody"), f"{replica.port}")), InProgress)
 
