@@ -96,8 +96,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _refuse(self, refused: Refused) -> None:
         self._end_head()
         latest: RequestResponseCycle | None = self.cycle
-        if latest is not None and not latest.response_complete and not self._is_in_body:
+        if latest is not None and not latest.response_complete and (self.pipeline or not self._is_in_body):
             # Earlier requests on this connection wait for their answers, and must not get this one: the last ends it.
+            # One whose own body is broken waits for the rest of it until its time is over.
             latest.keep_alive = False
             self.flow.pause_reading()
             return

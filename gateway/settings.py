@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 import schemas
-from gateway import clients, providers, stages, variables
+from gateway import clients, documents, providers, stages, variables
 from gateway.clients import ConfiguredClients
 from gateway.clock import SystemClock
 from gateway.fingerprint import fingerprint
@@ -221,29 +220,16 @@ class _Reader:
 
     def _document(self, variable: Variable, part: str, kind: Any) -> dict[str, Any]:
         """Clients or providers, from their one source; ``kind`` is the module that judges them."""
-        if self._from_one_source(variable, part):
-            where = f"[{part}] in the file of {variables.GATEWAY_CONFIG.name}"
-            document = self.file[part]
-        else:
-            where = variable.name
-            try:
-                document = json.loads(self._text(variable) or "{}", object_pairs_hook=_unique)
-            except _Duplicate as error:
-                self.mistakes.append(f"{where}: {error}")
-                return {}
-            except (ValueError, RecursionError) as error:
-                # The message of a JSONDecodeError quotes nothing of the text.
-                place = (
-                    f" (line {error.lineno}, column {error.colno})"
-                    if isinstance(error, json.JSONDecodeError)
-                    else ""
-                )
-                self.mistakes.append(f"{where}: is not JSON{place}: check quotes, commas and braces there")
-                return {}
-        if _has_surrogates(document):
-            self.mistakes.append(
-                f"{where}: holds an unpaired surrogate (\\ud800 to \\udfff), which is no character"
+        is_in_file = self._from_one_source(variable, part)
+        where = f"[{part}] in the file of {variables.GATEWAY_CONFIG.name}" if is_in_file else variable.name
+        try:
+            document = (
+                documents.checked(self.file[part])
+                if is_in_file
+                else documents.parse(self._text(variable) or "{}")
             )
+        except ValueError as error:
+            self.mistakes.append(f"{where}: {error}")
             return {}
         found = kind.mistakes(document)
         if found:
@@ -304,24 +290,3 @@ class _Reader:
         if text is None:
             return order.DEFAULT_ORDER
         return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _has_surrogates(document: object) -> bool:
-    try:
-        json.dumps(document, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-class _Duplicate(ValueError):
-    pass
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise _Duplicate(
-            "an object names a member twice: the second would hide the first; leave one of the two"
-        )
-    return members

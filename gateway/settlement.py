@@ -106,6 +106,9 @@ class SettlingStore:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 else:
                     given_up += 1
+            except asyncio.CancelledError:
+                self._owed.appendleft((until, step))  # The end counts what is still owed.
+                raise
             except Exception:  # noqa: BLE001 - a bug with one step must not keep the others from being taken
                 logger.exception("a step on the store could not be undone")
         if given_up:

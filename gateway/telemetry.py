@@ -17,8 +17,8 @@ from pipeline.ports import BrokerRefused, BrokerUnknown, StoreUnavailable
 # Causes that are no bugs: their words are ours, for people, and say nothing of the message.
 _EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
 
-# What senders cannot mend, operators should see; a request's own mistakes are no news to them.
 _UNDOING = ("release", "suspend", "give_back")
+# What senders cannot mend, operators should see; a request's own mistakes are no news to them.
 _LEVELS = {500: "ERROR", 503: "WARNING"}
 
 

@@ -57,7 +57,8 @@ class Boundary:
                 status = CLIENT_CLOSED_REQUEST
             except Exception as error:  # noqa: BLE001 - a bug anywhere inside is answered here
                 failure = _failure(context, error)
-            if failure is not None and context.may_be_published and not isinstance(failure, OutcomeUnknown):
+            in_doubt = context.may_be_published and not context.is_published
+            if failure is not None and in_doubt and not isinstance(failure, OutcomeUnknown):
                 failure = _in_doubt(failure)
             if failure is not None and not status:
                 await self._answer(context, failure).send(answering)

@@ -71,7 +71,7 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     Raises ``Refused`` for another media type and for more than ``MAX_BODY_BYTES``, by its length or while it streams
     in; ``ClientDisconnected`` when it never ends. The time it may take is the boundary's to bound.
     """
-    headers = dict(scope["headers"])
+    headers = {name: value.strip(b" \t") for name, value in scope["headers"]}
     if (
         not _is_json(headers.get(b"content-type", b""))
         or headers.get(b"content-encoding", b"identity") != b"identity"

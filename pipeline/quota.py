@@ -46,6 +46,7 @@ class Quota(Stage):
         token = secrets.token_hex(8)
         now = self.clock.now()
         reservation = Reservation(client.name, now.date(), client.daily_quota, 0, token)
+        may_be_taken = True
         try:
             taken = await self.quotas.take(client, now.date(), token, claim)
         except ClaimLost:
@@ -54,7 +55,8 @@ class Quota(Stage):
             await self._give_back(context, reservation)
             raise
         except StoreUnavailable as error:
-            if error.may_be_done and self.policy.rejects:
+            may_be_taken = error.may_be_done
+            if may_be_taken and self.policy.rejects:
                 await self._give_back(context, reservation)
             self.policy.judge(context, "take", error)
         else:
@@ -67,7 +69,7 @@ class Quota(Stage):
         try:
             await self.app(scope, receive, send)
         finally:
-            if not context.may_be_published:
+            if may_be_taken and not context.may_be_published:
                 await self._give_back(context, reservation)
                 if reservation.used:
                     _tell(context, reservation.limit, reservation.remaining + 1, now)

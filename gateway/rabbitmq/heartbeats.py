@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from gateway.rabbitmq.connection import BrokerConnection
 from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.publisher import Publisher
 from gateway.rabbitmq.topology import Topology
+
+_logger = logging.getLogger(__name__)
 
 MESSAGE_TYPE = "sms.heartbeat.v1"
 
@@ -56,7 +59,10 @@ class RabbitHeartbeats:
         """Take what arrives from now on, through a queue that lives as long as this connection."""
 
         async def deliver(message: DeliveredMessage) -> None:
-            receive(message.body)
+            try:
+                receive(message.body)
+            except Exception:
+                _logger.exception("a heartbeat could not be handled")
 
         stale, self._listening = self._listening, None
         if stale is not None:

@@ -269,6 +269,19 @@ def test_garbage_behind_a_request_does_not_get_its_answer(
     assert len(ids) == sends
 
 
+def test_a_broken_body_behind_a_request_does_not_get_its_answer(gateway: Gateway, backend: Backend) -> None:
+    """The second of two pipelined requests is no HTTP from its body on: the first one's 202 is the first one's."""
+    body = VALID.encode()
+    first = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    second = f"{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode()
+    with raw_connection(gateway) as connection:
+        connection.sendall(first + second)
+        status, _, answer = read_answer(connection)
+    assert status == 202
+    (envelope,) = backend.take_all()
+    assert json.loads(answer)["tracking_id"] == envelope["tracking_id"]
+
+
 def test_a_refusal_of_the_parser_is_one_line_in_the_log(gateway: Gateway) -> None:
     """It has the tracking_id of the answer, and the server adds none of its own."""
     before = len(gateway.log_lines())

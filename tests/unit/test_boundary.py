@@ -172,6 +172,7 @@ async def test_what_fails_after_the_confirm_is_accepted(failure: Exception) -> N
     assert status == 202
     assert told_of is not None
     assert failure in (told_of, told_of.__cause__)
+    assert (told_of.code is codes.OUTCOME_UNKNOWN) is isinstance(failure, OutcomeUnknown)
 
 
 async def test_a_timeout_of_somebody_else_is_a_bug() -> None:

@@ -63,6 +63,14 @@ async def test_a_body_of_16_kib_is_read_whatever_its_pieces(chunk: int) -> None:
     assert await read(exchange.scope, exchange.receive) == body
 
 
+@pytest.mark.parametrize("name", ["content-type", "content-encoding", "content-length"])
+async def test_white_space_around_a_header_of_the_body_is_no_part_of_it(name: str) -> None:
+    """As around every other header (RFC 9110, 5.5)."""
+    headers = JSON | {"content-encoding": "identity", "content-length": str(len(BODY))}
+    exchange = Exchange(headers=headers | {name: f" {headers[name]}\t"})
+    assert await read(exchange.scope, exchange.receive) == BODY
+
+
 @pytest.mark.parametrize("pieces", [[MAX_BODY_BYTES + 1], [MAX_BODY_BYTES, 1], [1] * (MAX_BODY_BYTES + 1)])
 async def test_one_byte_more_is_too_large(pieces: list[int]) -> None:
     """By whatever pieces it comes: it is read to its end, refused, and the connection is closed."""

@@ -276,6 +276,14 @@ async def test_a_take_that_may_have_happened_is_undone(
         assert day == TODAY
 
 
+async def test_a_take_that_was_never_sent_is_not_undone() -> None:
+    """Nothing can have been taken: the store that is away is not asked again for nothing."""
+    store = ScriptedStore(take=StoreUnavailable("not connected", may_be_done=False))
+    with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
+        await Exchange().through(stage(store, Inner(REFUSED), on_store_error="allow"), TWO_A_DAY, MESSAGE)
+    assert store.steps == ["take"]
+
+
 async def test_a_take_that_failed_is_undone_when_nothing_was_published() -> None:
     """Where the store may be missing, it is the end that tells whether the message is owed; a limit is not told."""
     store = ScriptedStore(take=StoreUnavailable("no answer"))

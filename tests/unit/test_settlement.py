@@ -182,6 +182,23 @@ async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
     assert scripted.steps == [*UNDOING, "release", "suspend"]
 
 
+async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
+    """A step that is being tried when the time is over is still owed."""
+    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.02)
+
+    class Hanging(Recovering):
+        async def release(self, claim: Claim) -> None:
+            await super().release(claim)
+            await asyncio.Event().wait()
+
+    store = SettlingStore(Hanging(1))
+    with pytest.raises(StoreUnavailable):
+        await store.release(CLAIM)
+    await asyncio.sleep(0.01)
+    await store.close()
+    assert "1 steps on the store could not be undone" in lines.one()["message"]
+
+
 async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     """What is still owed when the process ends is told."""
     monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.02)
