@@ -89,6 +89,7 @@ async def test_at_first_nothing_may_be_published() -> None:
     context = Exchange().context
     assert not context.may_be_published
     assert not context.is_published
+    assert not context.is_send
 
 
 async def test_the_body_is_read_once() -> None:

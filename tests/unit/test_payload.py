@@ -24,6 +24,7 @@ SCOPE = {"method": "POST", "path": "/api/v1/sms/send"}
         "application/json; charset=utf-8",
         "application/json ;charset=utf-8",
         "application/vnd.acme+json",
+        "application/a+json",
         "application/problem+json; v=1",
     ],
 )
@@ -58,6 +59,7 @@ async def test_any_other_body_is_refused_unread(headers: dict[str, str]) -> None
 @pytest.mark.parametrize("chunk", [MAX_BODY_BYTES, 1000, 1])
 async def test_a_body_of_16_kib_is_read_whatever_its_pieces(chunk: int) -> None:
     """The limit is inclusive, and the pieces come together in order."""
+    assert MAX_BODY_BYTES == 16384
     body = bytes(position % 251 for position in range(MAX_BODY_BYTES))
     exchange = Exchange([body[start : start + chunk] for start in range(0, len(body), chunk)])
     assert await read(exchange.scope, exchange.receive) == body
