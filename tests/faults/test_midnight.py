@@ -9,11 +9,13 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from pipeline import codes
+from pipeline.context import Context
 from pipeline.facts import Claim, Client, Message, Reservation
 from pipeline.failures import OutcomeUnknown, Refused
+from pipeline.idempotency import Idempotency
 from pipeline.quota import Quota
 from tests.contract.stores import STORES, Store, claim_on, used_by
-from tests.unit.asgi import Ears, Exchange, StandingClock
+from tests.unit.asgi import JSON, Ears, Exchange, StandingClock
 
 BEFORE = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=UTC)
 AFTER = BEFORE + timedelta(milliseconds=200)
@@ -22,7 +24,7 @@ MESSAGE = Message("+14155552671", "Hello", 3600)
 keyed_or_not = pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "no key"])
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["redis", "embedded"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     store = STORES[request.param](request)()
     await store.start()
@@ -37,7 +39,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 
 class Midnight:
-    """The app inside the stage: while it works the day ends, and then it raises this failure."""
+    """The app inside the stages: while it works the day ends, and then it raises this failure."""
 
     def __init__(self, clock: StandingClock, failure: Exception) -> None:
         self.clock = clock
@@ -45,6 +47,7 @@ class Midnight:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.clock.time = AFTER
+        Context.of(scope).may_be_published = isinstance(self.failure, OutcomeUnknown)
         raise self.failure
 
 
@@ -57,9 +60,10 @@ async def begun(store: Store, client: Client) -> Claim:
 async def sent_over_midnight(store: Store, client: Client, failure: Exception, *, keyed: bool) -> None:
     clock = StandingClock(BEFORE)
     quota = Quota(Midnight(clock, failure), store, clock, Ears())
-    facts = [client, MESSAGE, *([await begun(store, client)] if keyed else [])]
+    stages = Idempotency(quota, store, clock, Ears())
+    exchange = Exchange(headers={**JSON, "idempotency-key": "key"} if keyed else JSON)
     with pytest.raises(type(failure)):
-        await Exchange().through(quota, *facts)
+        await exchange.through(stages, client, MESSAGE)
 
 
 @keyed_or_not
