@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import FrameType
+from collections.abc import AsyncIterator
 from typing import Any
 
 from loguru import logger
@@ -19,7 +17,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 import schemas
-from gateway import backends, logs, settings, stages
+from gateway import backends, logs, process, settings, stages
 from gateway.clock import SystemClock
 from gateway.health import Health
 from gateway.heartbeat import Heartbeats
@@ -120,9 +118,9 @@ def create(configured: Settings) -> Starlette:
                 await part.start()
                 stack.push_async_callback(part.close)
             stack.push_async_callback(store.close)
-            beating = asyncio.create_task(heartbeats.run(), name="heartbeats")
-            stack.push_async_callback(_cancelled, beating)
-            stack.enter_context(_before_the_end(drain))
+            for work in (heartbeats.run(), process.end_with_parent()):
+                stack.push_async_callback(_cancelled, asyncio.create_task(work))
+            stack.enter_context(process.before_the_end(drain))
             # The first senders should not be refused only because connections are still being made. Nor must a store
             # or a broker that is away keep the process from serving.
             await health.wait_for_first_answers(_START_SECONDS)
@@ -163,30 +161,3 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-@contextlib.contextmanager
-def _before_the_end(drain: Callable[[], None]) -> Iterator[None]:
-    """Call ``drain`` when the server is told to end, before it acts on it.
-
-    The server has put its own signal handlers in place when the lifespan begins; ours goes before them.
-    """
-    try:
-        servers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
-        loop = asyncio.get_running_loop()
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(drain)
-            server = servers[signal.Signals(number)]
-            if callable(server):
-                server(number, frame)
-
-        for name in servers:
-            signal.signal(name, handle)
-    except ValueError:  # Not in the main thread: signals are somebody else's there.
-        servers = {}
-    try:
-        yield
-    finally:
-        for name, server in servers.items():
-            signal.signal(name, server)

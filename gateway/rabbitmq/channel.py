@@ -17,6 +17,10 @@ class Unroutable(BrokerRefused):
     """The broker returned the message: no queue is bound for it."""
 
 
+class Rejected(BrokerRefused):
+    """The broker took the message and refused it: the queue is full, or failed."""
+
+
 class Unconfirmed(BrokerUnknown):
     """The broker did not answer in time."""
 
@@ -68,7 +72,7 @@ class ConfirmChannel:
         except PublishError as error:
             raise Unroutable(f"no queue takes the message: {error}") from error
         except DeliveryError as error:
-            raise BrokerRefused("the broker refused the message: the queue is full, or failed") from error
+            raise Rejected("the broker refused the message: the queue is full, or failed") from error
         except TimeoutError as error:
             self.doubtful.add(message_id)
             raise Unconfirmed(f"no confirm within {self._confirm_seconds:g} s") from error

@@ -9,13 +9,14 @@ from datetime import datetime
 
 from aiormq import Connection
 
-from gateway.rabbitmq.channel import ConfirmChannel, Unconfirmed, Unroutable
+from gateway.rabbitmq.channel import ConfirmChannel, Rejected, Unconfirmed, Unroutable
 from gateway.rabbitmq.connection import BrokerConnection
 from gateway.rabbitmq.frames import Kind
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
 _SILENT_MESSAGES = 2
 _SILENCE_SECONDS = 10.0
+_REJECTED_SECONDS = 1.0
 
 
 class Publisher:
@@ -28,6 +29,7 @@ class Publisher:
         self._channel: ConfirmChannel | None = None
         self._replaced = asyncio.Event()
         self._unconfirmed = 0
+        self._rejected_at = 0.0
         self._unconfirmed_at = 0.0
 
     async def set_up(self, connection: Connection) -> None:
@@ -58,6 +60,12 @@ class Publisher:
             self._unconfirmed_at = time.monotonic()
             self._connection.unconfirmed(self._confirm_seconds)
             self._replace(channel)
+            raise
+        except Rejected:
+            # A full quorum queue goes on refusing what comes on this channel even when its limit has been lifted.
+            if time.monotonic() - self._rejected_at > _REJECTED_SECONDS:
+                self._rejected_at = time.monotonic()
+                self._replace(channel)
             raise
         except (BrokerUnknown, Unroutable, asyncio.CancelledError):
             self._replace(channel)

@@ -371,6 +371,21 @@ def test_sigterm_does_not_wait_for_a_body_that_does_not_arrive(start_gateway: St
         assert read_answer(connection)[0] == 408
 
 
+def test_workers_end_with_a_supervisor_that_is_killed(start_gateway: StartGateway) -> None:
+    """After SIGKILL of the supervisor its workers end by themselves, and the port is free for the next gateway."""
+    gateway = start_gateway(workers=2)
+    gateway.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", gateway.port), timeout=1).close()
+        except ConnectionError:
+            break
+        time.sleep(0.1)
+    gateway.start()
+    assert gateway.send().status_code == 202
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_idle_gateway_ends_at_once(start_gateway: StartGateway, workers: int) -> None:
     """SIGTERM with nothing in flight: exit code 0, no traceback."""
