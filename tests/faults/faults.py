@@ -31,8 +31,6 @@ DIRECTIONS = (Direction.TO_SERVER, Direction.TO_CLIENT, Direction.BOTH)
 GATEWAY, STORE, BROKER, CLIENTS = KINDS = ("gateway", "store", "broker", "clients")
 
 FAULTS: list[Fault] = []
-OPEN: list[Fault] = []
-"""Those that the gateway is known not to survive yet. They are injected only when they are asked for by name."""
 
 
 def fault(kind: str) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
@@ -211,15 +209,13 @@ def queue_full(world: World) -> None:
         world.driver.release()
 
 
+@fault(BROKER)
 def queue_full_until_its_limit_is_lifted(world: World) -> None:
     """Nobody takes anything: an operator lifts the limit."""
     with world.marked(Kind.BROKER):
         _limit_queue(world, 1)
         world.sleep(0.3, 1.0)
         _lift_limit(world)
-
-
-OPEN.append(Fault(BROKER, "queue-full-until-its-limit-is-lifted", queue_full_until_its_limit_is_lifted))
 
 
 def _limit_queue(world: World, most: int) -> None:
@@ -414,9 +410,9 @@ def one_key_500_times(world: World) -> None:
 
 def named(name: str) -> Fault:
     """The fault of this name. Raises LookupError, which lists all of them."""
-    for one in (*FAULTS, *OPEN):
+    for one in FAULTS:
         if one.name == name:
             return one
     raise LookupError(
-        f"there is no fault '{name}'; there are: {', '.join(sorted(one.name for one in (*FAULTS, *OPEN)))}"
+        f"there is no fault '{name}'; there are: {', '.join(sorted(one.name for one in FAULTS))}"
     )
