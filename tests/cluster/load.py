@@ -81,7 +81,9 @@ class Load:
             told = Counter(
                 str(answer.get("error_code")) for m in self.messages[-20:] for _, answer in m.answers
             )
-            assert time.monotonic() < began + seconds, f"nothing more is accepted: {told}"
+            assert time.monotonic() < began + seconds, (
+                f"nothing more is accepted: {told}\n{self.gateway.log_text()[-4000:]}"
+            )
             time.sleep(0.02)
         return time.monotonic() - began
 

@@ -525,7 +525,7 @@ async def test_out_of_memory(store: RedisStore, direct: redis.Redis) -> None:
         await store.complete(claims[0], accepted(claims[0].tracking_id))
         await store.release(claims[1])
         await store.suspend(claims[2])
-        await store.give_back(Reservation(client.name, TODAY, None, 1, claims[3].token, claims[3]))
+        await store.complete(claims[3], Answer(422, b"{}"))
     finally:
         direct.config_set("maxmemory", 0)
     assert await used_by(store, client) == 3
