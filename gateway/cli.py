@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except ConfigurationError as error:
         for mistake in error.mistakes:
-            print(f"error: {mistake}", file=sys.stderr)
+            print(printable(f"error: {mistake}"), file=sys.stderr)
         count = len(error.mistakes)
         print(
             f"{count} mistake{'s' if count > 1 else ''} in the configuration; nothing was started",
@@ -102,6 +102,11 @@ def _check(options: argparse.Namespace) -> int:
     return FAILED if options.strict and configured.warnings else OK
 
 
+def printable(line: str) -> str:
+    """A line in which no configured name steers the terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+
+
 def describe(configured: Settings) -> str:
     """What ``check`` prints of a valid configuration."""
     rows = [("stage", "needs", "provides")]
@@ -121,7 +126,7 @@ def describe(configured: Settings) -> str:
         *(f"warning: {warning}" for warning in configured.warnings),
         f"the configuration is valid; {len(configured.warnings)} warning{'' if len(configured.warnings) == 1 else 's'}",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _new_key(options: argparse.Namespace) -> int:

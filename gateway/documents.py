@@ -1,8 +1,10 @@
-"""JSON in configuration, read more strictly than JSON asks: what readers could disagree about is a mistake."""
+"""JSON and TOML in configuration, read strictly: what readers could disagree about is a mistake."""
 
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 
@@ -16,6 +18,23 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     return checked(document)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document in a TOML file. Raises ``ValueError``, which says of the file what is wrong with it."""
+    try:
+        # A pipe would keep us waiting for who writes to it.
+        if path.exists() and not path.is_file():
+            raise ValueError("is no regular file")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"is not TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
 def checked(document: Any) -> Any:

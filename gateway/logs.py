@@ -7,13 +7,15 @@ where it was raised, but without its own words, in which a library may have quot
 from __future__ import annotations
 
 import logging
-import sys
+import os
 import traceback
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from loguru import logger
+
+_STDOUT = 1
 
 if TYPE_CHECKING:
     import loguru
@@ -33,8 +35,8 @@ def configure(service: str, level: str) -> None:
         entry.update(record["extra"])
         if record["exception"] is not None and record["exception"].value is not None:
             entry["exception"] = describe(record["exception"].value)
-        sys.stdout.buffer.write(orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE))
-        sys.stdout.buffer.flush()
+        # Past Python's buffer: a line that could not be written must not fail once more at the end of the process.
+        os.write(_STDOUT, orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE))
 
     logger.remove()
     logger.add(write, level=level, format="{message}", backtrace=False, diagnose=False)

@@ -45,11 +45,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_in_body = False
         self._received = b""
+        self._unanswered: list[RequestResponseCycle] = []
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._end_head()
+        for cycle in self._unanswered:  # uvicorn tells only the latest.
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -60,14 +65,32 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_bytes += len(data)
         self._received = data
+        # Bytes alone end no idling, only a request does: neither a line feed too many nor the rest of a body that was
+        # answered unread.
+        idling, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
+        if idling is not None:
+            self._idle_on(idling)
         if self._head_timer is not None and self._head_bytes > HEAD_BYTES:
             self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
+
+    def _idle_on(self, idling: asyncio.TimerHandle) -> None:
+        """Let the timer of an idle connection run on, unless a request has begun meanwhile."""
+        answered = all(cycle.response_complete for cycle in self._unanswered)
+        if answered and self._head_timer is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = idling
+        else:
+            idling.cancel()
 
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a head."""
         super().on_message_begin()
         self._expect_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has seen a header; what follows a chunked body is none that anybody here should believe."""
+        if not self._is_in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The parser has seen the whole head."""
@@ -77,6 +100,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise ValueError("an offer to upgrade")
         self._is_in_body = True
         super().on_headers_complete()
+        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        self._unanswered.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """The parser has seen the whole request."""
@@ -95,10 +120,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refused: Refused) -> None:
         self._end_head()
+        earlier = [
+            cycle for cycle in self._unanswered if cycle is not self.cycle and not cycle.response_complete
+        ]
+        if self._is_in_body and earlier:
+            # The broken request waits behind others: it is forgotten, and the last of them ends the connection.
+            self.pipeline.popleft()
+            self.cycle, self._is_in_body = earlier[-1], False
         latest: RequestResponseCycle | None = self.cycle
-        if latest is not None and not latest.response_complete and (self.pipeline or not self._is_in_body):
+        if latest is not None and not latest.response_complete and not self._is_in_body:
             # Earlier requests on this connection wait for their answers, and must not get this one: the last ends it.
-            # One whose own body is broken waits for the rest of it until its time is over.
             latest.keep_alive = False
             self.flow.pause_reading()
             return

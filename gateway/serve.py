@@ -45,6 +45,10 @@ def serve(settings: Settings, workers: int) -> int:
     # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    # A terminal that goes away does not end a service.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Metrics of one worker need no files, whatever this process was started from.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     _allow_many_connections()
     if workers == 1:
         server = uvicorn.Server(config)

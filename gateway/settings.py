@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +131,7 @@ class _Reader:
                 f"{v.SPOOL.name}: {v.RABBITMQ_URL.name} names a file already, so that there is no broker to wait for. "
                 "Leave one of the two out"
             )
+        self.mistakes += variables.clashes(scalars)
         client_document = self._document(v.CLIENT_CONFIG, "clients", clients)
         provider_document = self._document(v.PROVIDERS_CONFIG, "providers", providers)
         options, disabled = self._stage_tables()
@@ -193,15 +193,9 @@ class _Reader:
             return {}
         name = variables.GATEWAY_CONFIG.name
         try:
-            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            self.mistakes.append(f"{name}: cannot read the file '{path}': {error.strerror}")
-            return {}
-        except UnicodeDecodeError:
-            self.mistakes.append(f"{name}: the file '{path}' is not in UTF-8")
-            return {}
-        except tomllib.TOMLDecodeError as error:
-            self.mistakes.append(f"{name}: the file '{path}' is not TOML: {error}")
+            document = documents.read_toml(Path(path))
+        except ValueError as error:
+            self.mistakes.append(f"{name}: the file '{path}' {error}")
             return {}
         for part in document.keys() - set(_FILE_PARTS):
             meant = difflib.get_close_matches(part, _FILE_PARTS, n=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,9 @@ def _log_level(text: str) -> str:
 
 
 def _amqp_name(text: str) -> str:
-    # AMQP short strings hold 255 bytes; the dead-letter names add ".dead".
-    if len(text.encode()) > 250 or not text.isprintable():
-        raise ValueError("must be a name of at most 250 bytes without control characters")
+    # AMQP short strings hold 255 bytes; names that we derive add ".probe".
+    if len(text.encode()) > 249 or not text.isprintable():
+        raise ValueError("must be a name of at most 249 bytes without control characters")
     return text
 
 
@@ -79,8 +79,9 @@ def _prefix(text: str) -> str:
 
 
 def _service_name(text: str) -> str:
-    if not text.isprintable() or len(text) > 64:
-        raise ValueError("must be at most 64 printable characters")
+    # It is AMQP's app_id too, a short string of 255 bytes.
+    if not text.isprintable() or len(text) > 64 or len(text.encode()) > 255:
+        raise ValueError("must be at most 64 printable characters, and at most 255 bytes")
     return text
 
 
@@ -191,3 +192,15 @@ GATEWAY_CONFIG = Variable(
 
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Variable))
 """Every variable, in the order of the documentation."""
+
+
+def clashes(values: Mapping[str, Any]) -> list[str]:
+    """Names that are one thing on the broker and are to be two; ``values`` by the fields of ``Settings``."""
+    found = []
+    if values["exchange"] == values["heartbeat_exchange"]:
+        found.append(f"{EXCHANGE.name} and {HEARTBEAT_EXCHANGE.name} must be two different names")
+    if values["heartbeat_queue"] in {values["queue"], f"{values['queue']}.dead"}:
+        found.append(
+            f"{HEARTBEAT_QUEUE.name} must be another name than {QUEUE.name} and than its dead-letter queue"
+        )
+    return found

@@ -6,6 +6,8 @@ here and nowhere else.
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import codes
@@ -47,21 +49,19 @@ class Boundary:
             await send(message)
 
         failure: NotAccepted | None = None
+        error: BaseException | None = None
         try:
             try:
                 async with context.timer:
                     await self.app(scope, receive, answering)
-            except NotAccepted as raised:
-                failure = raised
-            except ClientDisconnected:
-                status = CLIENT_CLOSED_REQUEST
-            except Exception as error:  # noqa: BLE001 - a bug anywhere inside is answered here
+            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - a bug anywhere inside is answered here
+                error = raised
+            if error is not None and not isinstance(error, ClientDisconnected):
                 failure = _failure(context, error)
-            in_doubt = context.may_be_published and not context.is_published
-            if failure is not None and in_doubt and not isinstance(failure, OutcomeUnknown):
-                failure = _in_doubt(failure)
-            if failure is not None and not status:
-                await self._answer(context, failure).send(answering)
+                if not status:
+                    await self._answer(context, failure).send(answering)
+            if isinstance(error, asyncio.CancelledError):
+                raise error
         finally:
             self.telemetry.answered(context, status or CLIENT_CLOSED_REQUEST, failure)
 
@@ -72,15 +72,22 @@ class Boundary:
         return failure.answer(context.tracking_id, self.clock.now())
 
 
-def _in_doubt(failure: NotAccepted) -> OutcomeUnknown:
-    """Whatever went wrong, it did so after a publish had begun: it cannot be called refused."""
-    unknown = OutcomeUnknown()
-    unknown.__cause__ = failure.__cause__ or failure
-    unknown.stage = failure.stage
-    return unknown
+def _failure(context: Context, error: BaseException) -> NotAccepted:
+    """What the sender is told of ``error``. After a publish has begun nothing can be called refused any more."""
+    failure = error if isinstance(error, NotAccepted) else _refusal(context, error)
+    in_doubt = context.may_be_published and not context.is_published
+    if in_doubt and not isinstance(failure, OutcomeUnknown):
+        unknown = OutcomeUnknown()
+        unknown.__cause__ = failure.__cause__ or failure
+        unknown.stage = failure.stage
+        return unknown
+    return failure
 
 
-def _failure(context: Context, error: Exception) -> NotAccepted:
+def _refusal(context: Context, error: BaseException) -> Refused:
+    if isinstance(error, asyncio.CancelledError):
+        # The server is ended by force. It would answer in words of its own, and perhaps untruly.
+        return Refused(codes.SERVICE_UNAVAILABLE, retry_after=1)
     if isinstance(error, TimeoutError) and context.timer.expired():
         if context.is_reading:
             return Refused(codes.REQUEST_TIMEOUT, headers=((b"connection", b"close"),))

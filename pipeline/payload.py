@@ -74,7 +74,7 @@ async def read(scope: Scope, receive: Receive) -> bytes:
     headers = {name: value.strip(b" \t") for name, value in scope["headers"]}
     if (
         not _is_json(headers.get(b"content-type", b""))
-        or headers.get(b"content-encoding", b"identity") != b"identity"
+        or headers.get(b"content-encoding", b"identity").lower() != b"identity"
     ):
         raise Refused(codes.UNSUPPORTED_MEDIA_TYPE)
     # A client that waits to be told "100 Continue" has sent nothing yet: the first receive would tell it.
@@ -112,8 +112,8 @@ async def _read_all(receive: Receive) -> bytes:
 
 
 def _declares_too_much(headers: dict[bytes, bytes]) -> bool:
-    # The server has refused a length that is no number already.
-    return int(headers.get(b"content-length", b"0")) > MAX_BODY_BYTES
+    # The server has refused what is no number, but takes leading zeros, of which Python reads only some thousand.
+    return int(headers.get(b"content-length", b"").lstrip(b"0") or b"0") > MAX_BODY_BYTES
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -23,6 +23,7 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 from gateway.dependency import ConnectionWatcher
 from gateway.rabbitmq import urls
 from gateway.rabbitmq.topology import TopologyRefused
+from pipeline.ports import BrokerRefused, BrokerUnknown
 
 log = logging.getLogger(__name__)
 
@@ -279,7 +280,7 @@ def _reason(error: Exception) -> str:
     """What people are told of ``error``. Only the words of the broker and of the operating system are passed on."""
     if isinstance(error, TimeoutError) and not error.args:
         return "no answer in time"
-    if isinstance(error, AMQPError | OSError | TopologyRefused | _Lost):
+    if isinstance(error, AMQPError | OSError | TopologyRefused | BrokerRefused | BrokerUnknown | _Lost):
         return str(error.args[-1]) if error.args else type(error).__name__
     log.error("an unexpected error on the connection to RabbitMQ", exc_info=error)
     return type(error).__name__

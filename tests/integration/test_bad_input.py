@@ -377,3 +377,49 @@ def test_a_head_that_does_not_arrive_times_out(gateway: Gateway) -> None:
 def test_nothing_above_was_a_bug(gateway: Gateway) -> None:
     """After all of this file no request has ended as an internal error."""
     assert not [line for line in gateway.log_lines() if line["level"] in ("ERROR", "CRITICAL")]
+
+
+def test_a_broken_request_behind_a_good_one_does_not_take_its_answer(
+    gateway: Gateway, backend: Backend
+) -> None:
+    """A send and a broken one in one packet: the first is answered 202, and the connection ends with it."""
+    body = VALID.encode()
+    good = f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    broken = f"{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode()
+    with raw_connection(gateway) as connection:
+        connection.sendall(good + broken)
+        assert read_answer(connection)[0] == 202
+        assert connection.recv(1) == b""
+    assert len(backend.take_all()) == 1
+
+
+def test_a_length_with_thousands_of_leading_zeros_is_its_number(gateway: Gateway) -> None:
+    """What the HTTP parser lets through is no bug of ours."""
+    body = VALID.encode()
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{HEAD}Content-Length: {'0' * 5000}{len(body)}\r\n\r\n".encode() + body)
+        assert read_answer(connection)[0] == 202
+
+
+def test_trailers_are_no_headers(gateway: Gateway) -> None:
+    """What stands behind a chunked body changes nothing of the request."""
+    body = VALID.encode()
+    chunks = b"%x\r\n%s\r\n0\r\nAPI-Key: x\r\nIdempotency-Key: \r\n\r\n" % (len(body), body)
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks)
+        assert read_answer(connection)[0] == 202
+
+
+@pytest.mark.timeout(120)
+def test_stray_bytes_do_not_keep_an_idle_connection_open(gateway: Gateway) -> None:
+    """A line feed between requests, and a chunk of a body that was answered unread, end no idling."""
+    with raw_connection(gateway, 60) as between, raw_connection(gateway, 60) as unread:
+        between.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(between)[0] == 200
+        between.sendall(b"\r\n")
+        head = HEAD.replace(key_of("acme"), "unknown")
+        unread.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n".encode())
+        assert read_answer(unread)[0] == 401
+        unread.sendall(b"1\r\nb\r\n")
+        assert between.recv(1) == b""
+        assert unread.recv(1) == b""

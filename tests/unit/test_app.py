@@ -66,15 +66,15 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         await found.http.aclose()
 
 
-async def test_a_send_is_accepted_and_stored(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_send_is_accepted_and_stored(served: Served, capfd: pytest.CaptureFixture[str]) -> None:
     """The answer's tracking_id is that of the message in the outbox."""
     answer = await served.send(providers=["A"])
     assert (answer.status_code, load("accepted").violations(answer.json())) == (202, [])
     assert answer.headers["x-tracking-id"] == answer.json()["tracking_id"]
     assert answer.headers["ratelimit"].startswith('"daily";r=4;t=')
-    capsys.readouterr()
+    capfd.readouterr()
     await asyncio.to_thread(show_messages, str(served.path / "gateway.db"), follow=False, full=True)
-    assert answer.json()["tracking_id"] in capsys.readouterr().out
+    assert answer.json()["tracking_id"] in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

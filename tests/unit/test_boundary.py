@@ -207,7 +207,7 @@ async def test_an_answer_that_has_begun_is_not_followed_by_another() -> None:
 
 
 async def test_a_cancelled_request_is_told_and_stays_cancelled() -> None:
-    """The server's own cancellation is not turned into an answer."""
+    """The server that is ended by force stays so, and the sender gets a true answer in the one form."""
     ears = Ears()
     started = asyncio.Event()
 
@@ -221,8 +221,8 @@ async def test_a_cancelled_request_is_told_and_stays_cancelled() -> None:
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
-    assert exchange.sent == []
-    assert told(ears) == (499, None)
+    assert exchange.status == 503
+    assert told(ears)[0] == 503
 
 
 async def test_every_request_is_told_once() -> None:
