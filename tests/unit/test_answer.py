@@ -15,6 +15,7 @@ TRACKING_ID = "00000000-0000-4000-8000-000000000000"
 
 def test_a_202_has_exactly_the_three_members() -> None:
     """The accepted answer is what its schema says, with the tracking_id it was made for."""
+    assert accepted(TRACKING_ID).status == 202
     document = json.loads(accepted(TRACKING_ID).body)
     assert load("accepted").violations(document) == []
     assert document["tracking_id"] == TRACKING_ID

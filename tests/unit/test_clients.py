@@ -122,6 +122,10 @@ def test_every_mistake_is_told_by_entry_and_never_by_key() -> None:
 
 def test_short_keys_are_warned_of() -> None:
     """A key that can be guessed is served with a warning that does not show it; a digest cannot be judged."""
+    enough = "x" * 16
+    assert clients.warnings({enough: {"name": "acme"}}) == []
+    (told,) = clients.warnings({enough[1:]: {"name": "x"}})
+    assert "'x'" in told
     (told,) = clients.warnings({"s3cr3t": {"name": "acme"}, KEY: {"name": "b"}, DIGEST: {"name": "c"}})
     assert "'acme'" in told
     assert "s3cr3t" not in told
