@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help run test test-cluster faults lint fmt build up down logs clean
+.PHONY: help audit run test test-cluster faults lint fmt build up down logs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ lint: $(VENV)/installed-lint ## Check style, types, the Dockerfile and compose.y
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yml
+
+audit: $(VENV)/installed ## Look the installed packages up in the public lists of vulnerabilities; needs the internet
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 fmt: $(VENV)/installed-lint ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
