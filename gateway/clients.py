@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pipeline.facts import Client
 from schemas import Schema, load
 
 _DIGEST = "sha256:"
+_PART = 8
 # Below this a key can be guessed; `sms-gateway key new` makes longer ones.
 _SHORT_KEY = 16
 
@@ -27,26 +29,30 @@ class ConfiguredClients:
     def __init__(self, document: Mapping[str, Mapping[str, Any]]) -> None:
         digests = {_digest(key): entry for key, entry in document.items()}
         self.fingerprint = fingerprint({_DIGEST + digest.hex(): entry for digest, entry in digests.items()})
-        self._by_digest = {
-            digest: Client(entry["name"], entry.get("is_active", True), entry.get("daily_quota"))
-            for digest, entry in digests.items()
-        }
-        self.names = sorted({client.name for client in self._by_digest.values()})
+        self._clients = [
+            Client(entry["name"], entry.get("is_active", True), entry.get("daily_quota"))
+            for entry in digests.values()
+        ]
+        # A part of the digest finds the candidates; the whole of it is compared in constant time.
+        self._candidates: dict[bytes, list[tuple[bytes, Client]]] = {}
+        for digest, client in zip(digests, self._clients, strict=True):
+            self._candidates.setdefault(digest[:_PART], []).append((digest, client))
+        self.names = sorted({client.name for client in self._clients})
 
     def __len__(self) -> int:
         return len(self.names)
 
     def authenticate(self, api_key: bytes) -> Client | None:
         """The active client with this key; None for an unknown key and for an inactive client alike."""
-        # What is looked up is a digest: how long that takes tells nothing of any key.
-        client = self._by_digest.get(hashlib.sha256(api_key).digest())
-        return client if client is not None and client.is_active else None
+        digest = hashlib.sha256(api_key).digest()
+        for known, client in self._candidates.get(digest[:_PART], ()):
+            if hmac.compare_digest(known, digest):
+                return client if client.is_active else None
+        return None
 
     def named(self, name: str) -> Client | None:
         """The active client of this name."""
-        return next(
-            (client for client in self._by_digest.values() if client.name == name and client.is_active), None
-        )
+        return next((client for client in self._clients if client.name == name and client.is_active), None)
 
 
 def mistakes(document: object) -> list[str]:
