@@ -9,6 +9,7 @@ import pytest
 
 from gateway import settlement
 from gateway.settlement import SettlingStore
+from pipeline.answer import accepted
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, StoreUnavailable
 from tests.unit.asgi import NOON
@@ -83,9 +84,10 @@ async def test_the_steps_that_go_forward_are_not_repeated() -> None:
     assert await store.begin(CLAIM) == Begun()
     with pytest.raises(StoreUnavailable):
         await store.arm(CLAIM)
+    await store.complete(CLAIM, accepted(CLAIM.tracking_id))
     assert isinstance(await store.take(Client("acme"), NOON.date(), "token", None), Reservation)
     await asyncio.sleep(0.01)
-    assert scripted.steps == ["begin", "arm", "take"]
+    assert scripted.steps == ["begin", "arm", "complete", "take"]
 
 
 async def test_a_step_that_was_cancelled_is_owed_too() -> None:
