@@ -84,7 +84,9 @@ def create(configured: Settings) -> Starlette:
         "provider_gate_enabled": configured.provider_gate_enabled,
     }
     # What the claim's stage does when the store fails it also holds for arming its claim.
-    on_claim_error = configured.stage_options.get("idempotency", {}).get("on_store_error", REJECT)
+    serves = "idempotency" in configured.pipeline
+    claim_options = configured.stage_options.get("idempotency", {}) if serves else {}
+    on_claim_error = claim_options.get("on_store_error", REJECT)
     publish = Publish(
         outbox=MeasuredOutbox(parts.broker, metrics),
         claims=store,

@@ -30,7 +30,7 @@ class ConfiguredClients:
         digests = {_digest(key): entry for key, entry in document.items()}
         self.fingerprint = fingerprint({_DIGEST + digest.hex(): entry for digest, entry in digests.items()})
         self._clients = [
-            Client(entry["name"], entry.get("is_active", True), entry.get("daily_quota"))
+            Client(entry["name"], entry.get("is_active", True), _whole(entry.get("daily_quota")))
             for entry in digests.values()
         ]
         # A part of the digest finds the candidates; the whole of it is compared in constant time.
@@ -99,6 +99,11 @@ def new_key() -> tuple[str, str]:
     """A fresh API key of 256 random bits, and the form in which it is configured."""
     key = "sms_" + secrets.token_urlsafe(32)
     return key, _DIGEST + _digest(key).hex()
+
+
+def _whole(quota: float | None) -> int | None:
+    # JSON Schema counts 1000.0 among the integers.
+    return None if quota is None else int(quota)
 
 
 def _digest(key: str) -> bytes:

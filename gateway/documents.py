@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def unknown(document: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
+    """What is said of the parts of a document that are not among ``parts``."""
+    near = {part: difflib.get_close_matches(part, parts, n=1) for part in document if part not in parts}
+    told = [
+        f"has '{part}', which is not known: did you mean '{meant[0]}'?"
+        for part, meant in near.items()
+        if meant
+    ]
+    strange = sum(not meant for meant in near.values())
+    if strange:
+        # Not by name: an API key stands there where the heading [clients] was forgotten.
+        count = "a part that is" if strange == 1 else f"{strange} parts that are"
+        told.append(f"has {count} not known: it may hold {', '.join(parts)}")
+    return told
 
 
 def parse(text: str) -> Any:
@@ -32,7 +51,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError("is not in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"is not TOML: {error}") from None
+        # Its words may quote the key of a table, and an API key is one: only the place is told.
+        place = re.search(r" \(at [a-z0-9, ]+\)$", str(error))
+        raise ValueError(f"is not TOML{place[0] if place else ''}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
 

@@ -76,6 +76,13 @@ class Health:
         except Degraded as error:
             state = error.state
             self._last_errors[dependency.name] = (str(error), started)
+        except asyncio.CancelledError:
+            # A lost connection may surface so; a real cancellation is counted by the task.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            state = "down"
+            self._last_errors[dependency.name] = ("the connection was lost", started)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from answering, the report says so
             state = "down"
             self._last_errors[dependency.name] = (str(error) or type(error).__name__, started)

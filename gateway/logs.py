@@ -6,6 +6,8 @@ where it was raised, but without its own words, in which a library may have quot
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import traceback
@@ -32,11 +34,14 @@ def configure(service: str, level: str) -> None:
             "service": service,
             "message": record["message"],
         }
-        entry.update(record["extra"])
+        # What is bound never hides what every line has.
+        entry = entry | record["extra"] | entry
         if record["exception"] is not None and record["exception"].value is not None:
             entry["exception"] = describe(record["exception"].value)
         # Past Python's buffer: a line that could not be written must not fail once more at the end of the process.
-        os.write(_STDOUT, orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE))
+        rest = _to_json(entry) + b"\n"
+        while rest:  # A signal may cut a write short.
+            rest = rest[os.write(_STDOUT, rest) :]
 
     logger.remove()
     logger.add(write, level=level, format="{message}", backtrace=False, diagnose=False)
@@ -55,9 +60,18 @@ def configure(service: str, level: str) -> None:
         logging.getLogger(quoting).setLevel(logging.CRITICAL)
 
 
+def _to_json(entry: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # Half a character, or an integer of more than 64 bits: better a line that differs than none.
+        text = json.dumps(entry, default=str, ensure_ascii=False, skipkeys=True)
+        return text.encode(errors="replace")
+
+
 def mask(number: str) -> str:
     """A phone number as logs may show it: ``+98912***4567``; of a short one less, of a very short one nothing."""
-    if len(number) >= 12:
+    if len(number) >= 13:
         return f"{number[:6]}***{number[-4:]}"
     if len(number) >= 8:
         return f"{number[:3]}***{number[-2:]}"
@@ -88,4 +102,8 @@ class _Forward(logging.Handler):
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
-        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, "{}", record.getMessage())
+        message = str(record.msg)
+        # Who logs with the wrong arguments must not fail at that.
+        with contextlib.suppress(Exception):
+            message = record.getMessage()
+        logger.bind(logger=record.name).opt(exception=record.exc_info).log(level, "{}", message)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.providers import Provider, Providers
-from schemas import load
+from schemas import Violation, load
 
 
 def catalogue(document: Mapping[str, Mapping[str, Any]]) -> Providers:
@@ -26,9 +26,7 @@ def mistakes(document: object) -> list[str]:
     """What is wrong with a configuration of providers."""
     violations = load("providers").violations(document)
     if violations or not isinstance(document, dict):
-        return [
-            f"{violation.pointer or 'the whole document'}: {violation.message}" for violation in violations
-        ]
+        return [_told(document, violation) for violation in violations]
     try:
         catalogue(document)
     except ValueError as error:
@@ -43,3 +41,14 @@ def warnings(document: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not catalogue(document).any_usable:
         return ["no provider is both active and operational: every send will be refused"]
     return []
+
+
+def _told(document: Any, violation: Violation) -> str:
+    entry = document[violation.path[0]] if violation.path else None
+    if isinstance(entry, dict) and entry.keys() & {"name", "daily_quota"}:
+        # Under the name of an entry that is a client's stands an API key.
+        position = list(document).index(violation.path[0]) + 1
+        return (
+            f"entry {position}: {violation.message}: it looks like a client's, which stand in CLIENT_CONFIG"
+        )
+    return f"{violation.pointer or 'the whole document'}: {violation.message}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -135,19 +134,18 @@ class _Reader:
         client_document = self._document(v.CLIENT_CONFIG, "clients", clients)
         provider_document = self._document(v.PROVIDERS_CONFIG, "providers", providers)
         options, disabled = self._stage_tables()
-        pipeline, is_legal = self._pipeline(disabled, options)
+        pipeline = self._pipeline(disabled, options)
         configured_clients = ConfiguredClients(client_document)
         catalogue = providers.catalogue(provider_document)
-        if is_legal:
-            services = {
-                **dict.fromkeys(("claims", "quotas", "telemetry", "provider_gate_enabled")),
-                "clock": SystemClock(),
-                "clients": configured_clients,
-                "providers": catalogue,
-                "schema": schemas.load("request"),
-                "is_loopback": is_loopback(scalars["host"]),
-            }
-            self.mistakes += stages.mistakes(pipeline, options, services)
+        services = {
+            **dict.fromkeys(("claims", "quotas", "telemetry", "provider_gate_enabled")),
+            "clock": SystemClock(),
+            "clients": configured_clients,
+            "providers": catalogue,
+            "schema": schemas.load("request"),
+            "is_loopback": is_loopback(scalars["host"]),
+        }
+        self.mistakes += stages.mistakes(pipeline, options, services)
         if self.mistakes:
             raise ConfigurationError(self.mistakes)
         return Settings(
@@ -197,10 +195,9 @@ class _Reader:
         except ValueError as error:
             self.mistakes.append(f"{name}: the file '{path}' {error}")
             return {}
-        for part in document.keys() - set(_FILE_PARTS):
-            meant = difflib.get_close_matches(part, _FILE_PARTS, n=1)
-            hint = f"did you mean '{meant[0]}'?" if meant else f"it may hold {', '.join(_FILE_PARTS)}"
-            self.mistakes.append(f"{name}: '{part}' in '{path}' is not known: {hint}")
+        self.mistakes += [
+            f"{name}: the file '{path}' {words}" for words in documents.unknown(document, _FILE_PARTS)
+        ]
         return document
 
     def _from_one_source(self, variable: Variable, part: str) -> bool:
@@ -252,14 +249,11 @@ class _Reader:
                 )
         return options, disabled
 
-    def _pipeline(
-        self, disabled: Mapping[str, str], options: Mapping[str, object]
-    ) -> tuple[tuple[str, ...], bool]:
-        """The stages that serve, and whether their order is legal."""
+    def _pipeline(self, disabled: Mapping[str, str], options: Mapping[str, object]) -> tuple[str, ...]:
+        """The stages that serve."""
         listed = self._listed()
         effective = tuple(name for name in listed if name not in disabled)
-        found = order.mistakes(effective)
-        self.mistakes += [f"PIPELINE: {mistake}" for mistake in found]
+        self.mistakes += [f"PIPELINE: {mistake}" for mistake in order.mistakes(effective)]
         for name in options:
             if name not in listed:
                 try:
@@ -269,7 +263,7 @@ class _Reader:
                 else:
                     self.warnings.append(f"[stage.{name}] has no effect: the stage is not in the pipeline")
         self.warnings += order.warnings(effective)
-        return effective, not found
+        return effective
 
     def _listed(self) -> tuple[str, ...]:
         if self._from_one_source(variables.PIPELINE, "pipeline"):

@@ -29,10 +29,16 @@ def build(names: Sequence[str], options: Options, services: Services) -> list[tu
 
 
 def mistakes(names: Sequence[str], options: Options, services: Services) -> list[str]:
-    """Everything that is wrong with the stages' options, found by building each stage once around nothing."""
+    """Everything that is wrong with the stages' options, found by building each stage once around nothing.
+
+    ``names`` need not be a legal order; those that are not known are passed over.
+    """
     found = []
-    for name in names:
-        stage: Any = order.find(name)
+    for name in dict.fromkeys(names):
+        try:
+            stage: Any = order.find(name)
+        except LookupError:  # A mistake of the order's, which tells it.
+            continue
         known = {key: value for key, value in _parameters(stage).items() if key not in services}
         given = options.get(name, {})
         required = [option for option, parameter in known.items() if parameter.default is parameter.empty]

@@ -107,6 +107,6 @@ class Context:
 
     def hurry(self, seconds: float) -> None:
         """Give a body that is still arriving this many seconds at the most."""
-        if self.is_reading:
+        if self.is_reading and not self.timer.expired():
             latest = asyncio.get_running_loop().time() + seconds
             self.timer.reschedule(min(latest, self.timer.when() or latest))

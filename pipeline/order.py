@@ -91,6 +91,8 @@ def _nearest(name: str) -> str | None:
 
 def _looks_like_a_stage(found: type) -> bool:
     declared = [getattr(found, attribute, None) for attribute in ("needs", "provides")]
+    if not isinstance(getattr(found, "follows", {}), Mapping):
+        return False
     return callable(getattr(found, "__call__", None)) and all(  # noqa: B004 - the class itself is always callable
         isinstance(facts, (set, frozenset)) and all(isinstance(fact, type) for fact in facts)
         for facts in declared
@@ -99,6 +101,13 @@ def _looks_like_a_stage(found: type) -> bool:
 
 def mistakes(order: Sequence[str]) -> list[Mistake]:
     """Everything for which ``order`` is refused; empty when it is legal."""
+    found = _faults(order)
+    working = working_order(order) if found else ()
+    return [Mistake(name, reason, working) for name, reason in found]
+
+
+def _faults(order: Sequence[str]) -> list[tuple[str, str]]:
+    """The stages that are at fault, each with the reason."""
     found: list[tuple[str, str]] = []
     known: dict[str, StageClass] = {}
     for name in order:
@@ -126,10 +135,7 @@ def mistakes(order: Sequence[str]) -> list[Mistake]:
         ]
         provided |= dict.fromkeys(stage.provides, name)
     found += [("publish", _unmet(fact, [], known)) for fact in _sorted(Publish.needs - provided.keys())]
-    if not found:
-        return []
-    working = working_order(order)
-    return [Mistake(name, reason, working) for name, reason in found]
+    return found
 
 
 def warnings(order: Sequence[str]) -> list[str]:
@@ -146,7 +152,15 @@ def warnings(order: Sequence[str]) -> list[str]:
 
 
 def working_order(order: Sequence[str]) -> tuple[str, ...]:
-    """A legal order of the stages in ``order``: those known or nearly so, each once, and what they lack added."""
+    """A legal order of the stages in ``order``: those known or nearly so, each once, and what they lack added.
+
+    Operators' stages that cannot be placed, such as two that need each other's facts, are left out.
+    """
+    arranged = _arranged(order)
+    return _arranged([name for name in order if ":" not in name]) if _faults(arranged) else arranged
+
+
+def _arranged(order: Sequence[str]) -> tuple[str, ...]:
     waiting: dict[str, StageClass] = {}
     rank: dict[str, float] = {}
     last = -1.0
@@ -164,6 +178,7 @@ def working_order(order: Sequence[str]) -> tuple[str, ...]:
         last = float(_default_rank(name)) if name in BUILT_IN else last + 0.01
         rank.setdefault(name, last)
     placed: dict[str, StageClass] = {}
+    given_up: set[str] = set()
     while True:
         provided = {fact for stage in placed.values() for fact in stage.provides}
         waiting = {
@@ -171,7 +186,8 @@ def working_order(order: Sequence[str]) -> tuple[str, ...]:
         }
         lacking = {fact for stage in waiting.values() for fact in stage.needs} | set(Publish.needs)
         coming = {fact for stage in waiting.values() for fact in stage.provides}
-        added = next(filter(None, map(_built_in_provider, _sorted(lacking - provided - coming))), None)
+        candidates = map(_built_in_provider, _sorted(lacking - provided - coming))
+        added = next((name for name in candidates if name and name not in given_up), None)
         if added:
             waiting[added] = BUILT_IN[added]
             rank.setdefault(added, float(_default_rank(added)))
@@ -183,7 +199,8 @@ def working_order(order: Sequence[str]) -> tuple[str, ...]:
             chosen = min(ready, key=rank.__getitem__)
             placed[chosen] = waiting.pop(chosen)
         elif waiting:
-            waiting.popitem()
+            # What only a stage that cannot be placed has asked for goes first, and does not come back.
+            given_up.add(waiting.popitem()[0])
         else:
             return tuple(placed)
 

@@ -270,6 +270,8 @@ def test_every_request_is_one_line_of_json(start_gateway: StartGateway) -> None:
         gateway.send(None),
         gateway.http.get("/nowhere"),
     ]
+    # A line is written when the answer has left: after the end all of them are there.
+    gateway.stop()
     lines = gateway.log_lines()
     for line in lines:
         assert {"timestamp", "level", "service", "message"} <= line.keys()

@@ -575,9 +575,10 @@ class Scene:
     async def _close(self) -> None:
         for process in self.processes:
             process.is_dead = True
-        tasks = [call.task for call in self.gate.waiting]
-        for call in self.gate.waiting:
-            call.reply.set_exception(Killed())
+        # Not by way of the gate: where a check has failed, the call that it was about waits there no more.
+        tasks = [*(attempt.task for attempt in self.attempts if not attempt.task.done()), *self._settlements]
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _holdings(self, client: str) -> Holdings:

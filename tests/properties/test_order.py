@@ -28,6 +28,9 @@ NAMES = st.sampled_from(
 )
 
 
+OWN = st.integers(0, 7**3 - 1).map(lambda number: f"acme_any:Stage{number}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def acme() -> Iterator[None]:
     """A module with an operator's stage for every need, provision and fact followed, one of each or none."""
@@ -81,3 +84,10 @@ def test_a_mistake_names_what_was_written(names: list[str]) -> None:
         assert mistake.stage in {*names, "publish"}
         assert mistake.reason in str(mistake)
         assert str(mistake).endswith(", ".join(mistake.working_order))
+
+
+@pytest.mark.timeout(60)
+@given(st.lists(NAMES | OWN, max_size=6))
+def test_the_working_order_of_any_stages_works(names: list[str]) -> None:
+    """Whatever an operator's stages say of themselves, circles included, a legal order is found, and soon."""
+    assert order.mistakes(order.working_order(names)) == []

@@ -31,12 +31,14 @@ from hypothesis.stateful import (
 
 from gateway import settlement
 from gateway.embedded.database import Database
+from gateway.embedded.failures import DatabaseError
 from gateway.embedded.store import EmbeddedStore
 from gateway.measured import Store
 from gateway.redis.store import RedisStore
 from pipeline import context
+from pipeline.ports import StoreUnavailable
 from pipeline.store_policy import ALLOW, REJECT
-from tests.properties.cast import BODIES, KEYS, LIMITS, ORDERS
+from tests.properties.cast import BODIES, KEYS, LIMITS, ORDERS, Attempt
 from tests.properties.gates import Happens
 from tests.properties.records import EmbeddedRecords, Records, RedisRecords
 from tests.properties.scene import Scene
@@ -46,6 +48,8 @@ from tests.servers import RedisServer
 NEVER_SECONDS = 86400.0
 
 SETTINGS = settings(
+    # Some mistakes show in one example of a hundred only.
+    max_examples=2 * settings.default.max_examples if settings.default else 200,
     stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,
@@ -61,7 +65,7 @@ T = TypeVar("T")
 PROCESSES = st.sampled_from([0, 1])
 STEPS = st.sampled_from(["begin", "take", "publish", "complete", "the end"])
 """How far a request gets without trouble."""
-PAUSES = st.sampled_from(["a moment", "the lease", "the lease", "a switch of alpha", "midnight"])
+PAUSES = st.sampled_from(["a moment", "the lease", "the lease and a switch of alpha", "midnight"])
 """After what it is retried."""
 
 
@@ -117,13 +121,12 @@ class Protocol(RuleBasedStateMachine):
     def retry(self, data: Data, after: str, process: int, up_to: str) -> None:
         """Perhaps after so long that the lease on the claim is over, or on another day, or with alpha (not) in use."""
         first = _one_of(data, self.scene.keyed())
-        match after:
-            case "the lease" if first.key is not None:
-                self.scene.end_lease(first.client, first.key)
-            case "midnight":
-                self.scene.midnight()
-            case "a switch of alpha":
-                self.scene.switch_alpha()
+        if "lease" in after and first.key is not None:
+            self.scene.end_lease(first.client, first.key)
+        if "alpha" in after:
+            self.scene.switch_alpha()
+        if after == "midnight":
+            self.scene.midnight()
         self.scene.send(first.client, first.key, first.body, process, up_to)
 
     @precondition(lambda self: self.scene.calls())
@@ -137,9 +140,13 @@ class Protocol(RuleBasedStateMachine):
         self.scene.finish(_one_of(data, self.scene.unanswered()))
 
     @precondition(lambda self: self.scene.publishes())
-    @rule(data=st.data())
-    def refuse(self, data: Data) -> None:
-        self.scene.refuse(_one_of(data, self.scene.publishes()))
+    @rule(data=st.data(), then=st.sampled_from([None, *Happens]))
+    def refuse(self, data: Data, then: Happens | None) -> None:
+        """The broker refuses a message; perhaps the store is lost as well."""
+        call = _one_of(data, self.scene.publishes())
+        self.scene.refuse(call)
+        if then is not None and isinstance(call.caller, Attempt):
+            self.scene.lose_store(call.caller.process.number, then)
 
     @precondition(lambda self: self.scene.calls())
     @rule(data=st.data(), happens=st.sampled_from(Happens))
@@ -214,20 +221,28 @@ def embedded_place(tmp_path: Path) -> Iterator[Place]:
         stores = [
             EmbeddedStore(Database(path), lease_seconds=NEVER_SECONDS, call_seconds=60) for _ in range(2)
         ]
-        stores[0].database.prepare()
         with _open(runner, stores), contextlib.closing(EmbeddedRecords(path)) as records:
             yield Place(runner.get_loop(), list(stores), records)
 
 
 @contextlib.contextmanager
-def _open(runner: asyncio.Runner, stores: list[RedisStore] | list[EmbeddedStore]) -> Iterator[None]:
+def _open(runner: asyncio.Runner, stores: Sequence[RedisStore | EmbeddedStore]) -> Iterator[None]:
     for store in stores:
-        runner.run(store.start())
+        runner.run(_start(store))
     try:
         yield
     finally:
         for store in stores:
             runner.run(store.close())
+
+
+async def _start(store: RedisStore | EmbeddedStore) -> None:
+    """Return when it is connected: between steps the loop stands still, and a login would time out."""
+    await store.start()
+    while True:
+        with contextlib.suppress(StoreUnavailable, DatabaseError):
+            return await store.ping()
+        await asyncio.sleep(0.05)
 
 
 @pytest.fixture(params=["redis", "embedded"])
@@ -247,4 +262,5 @@ def test_the_protocol_holds(place: Place) -> None:
 
 def test_the_protocol_holds_what_it_can_when_the_store_forgets(place: Place) -> None:
     """A message keeps its one tracking_id, and every answer is true, even then."""
-    run_state_machine_as_test(ForgetfulProtocol, settings=SETTINGS)
+    half = settings(SETTINGS, max_examples=SETTINGS.max_examples // 2)
+    run_state_machine_as_test(ForgetfulProtocol, settings=half)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -65,3 +66,19 @@ async def test_draining_hurries_the_bodies_that_still_arrive() -> None:
         latest = asyncio.get_running_loop().time() + 3
         assert reading.timer.when() == pytest.approx(latest, abs=0.5)
         assert working.timer.when() == before
+
+
+async def test_draining_hurries_the_others_though_one_is_over() -> None:
+    """A request whose deadline has just struck cannot be hurried any more, and keeps nobody from being hurried."""
+    in_flight = InFlight(2, lambda number: None)
+    over, reading = Exchange().context, Exchange().context
+    over.is_reading = reading.is_reading = True
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(TimeoutError):
+        async with reading.timer, over.timer:
+            over.timer.reschedule(loop.time())
+            with in_flight.holding(over), in_flight.holding(reading):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1)
+                in_flight.drain()
+            assert reading.timer.when() == pytest.approx(loop.time() + 3, abs=0.5)

@@ -194,3 +194,24 @@ async def test_a_worker_makes_its_application_from_the_environment(
     assert isinstance(app_module.from_environment(), Starlette)
     logger.info("x")
     assert lines.one()["service"] == "front-door"
+
+
+def test_options_of_a_stage_that_does_not_serve_have_no_effect(tmp_path: Path) -> None:
+    """A table that is left behind in the file keeps nobody from starting."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        'pipeline = ["auth", "validation"]\n[stage.idempotency]\non_store_error = "ignore"\n[stage.anonymous]\n'
+    )
+    create(settings.load(environ(tmp_path, GATEWAY_CONFIG=str(path))))
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_no_depth_of_nesting_is_a_failure_of_ours(served: Served, key: str | None) -> None:
+    """From the deepest that is parsed to the shallowest that is not, a nested body is refused as invalid."""
+    for depth in (*range(240, 270, 5), *range(900, 1030, 5)):
+        body = '{"to": ' + "[" * depth + "]" * depth + ', "text": "x"}'
+        headers = HEADERS | {"content-type": "application/json"}
+        if key:
+            headers["idempotency-key"] = f"{key}-{depth}"
+        answer = await served.http.post(SEND_PATH, content=body, headers=headers)
+        assert (answer.status_code, depth) == (422, depth)

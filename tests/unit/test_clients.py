@@ -94,6 +94,26 @@ def test_any_other_key_is_refused(key: str) -> None:
     assert told == f"entry 2 (client 'acme'): {KEY_FORM}"
 
 
+@pytest.mark.parametrize("name", ["acme\n", "a\u2028\n", ""], ids=ascii)
+def test_a_name_that_ends_with_a_line_is_refused(name: str) -> None:
+    """A line end at the end of a name comes from a file, and is not meant."""
+    (told,) = clients.mistakes({KEY: {"name": name}})
+    assert told.endswith(", name: must be 1 to 64 characters without control characters")
+
+
+def test_a_key_that_ends_with_a_line_is_refused() -> None:
+    """It came from a file, and no header could ever carry it."""
+    (told,) = clients.mistakes({KEY + "\n": {"name": "acme"}})
+    assert told == f"entry 1 (client 'acme'): {KEY_FORM}"
+
+
+def test_a_quota_is_a_whole_number() -> None:
+    """JSON Schema counts 5.0 among the integers; stores and headers are given 5."""
+    client = ConfiguredClients({KEY: {"name": "acme", "daily_quota": 5.0}}).named("acme")
+    assert client is not None
+    assert repr(client.daily_quota) == "5"
+
+
 @pytest.mark.parametrize("name", ["a", "x" * 64, "شرکت", "Øre & {Co}", " "])
 def test_a_name_may_be_in_any_script(name: str) -> None:
     """Clients are companies, and companies have names."""

@@ -25,6 +25,14 @@ def test_every_member_is_read() -> None:
     [
         ([], ["the whole document: must be of type object"]),
         ({"alpha": []}, ["/alpha: must be of type object"]),
+        (
+            {"alpha\n": {}},
+            ["the whole document: the provider's name must be 1 to 64 characters without control characters"],
+        ),
+        (
+            {"alpha": {"aliases": ["a\n"]}},
+            ["/alpha/aliases/0: must be 1 to 64 characters without control characters"],
+        ),
         ({"alpha": {"note": 5}}, ["/alpha/note: must be of type string or null"]),
         (
             {"": {}},

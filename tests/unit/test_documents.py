@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from gateway.documents import checked, parse
+from gateway.documents import checked, parse, read_toml, unknown
+
+PARTS = ("pipeline", "stage", "clients", "providers")
+
+
+def toml(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_bytes(content)
+    return path
 
 
 def test_what_is_written_is_read() -> None:
@@ -39,3 +48,38 @@ def test_what_was_read_elsewhere_is_checked_alike() -> None:
     assert checked({"a": [1]}) == {"a": [1]}
     with pytest.raises(ValueError, match="unpaired surrogate"):
         checked({"a": ["\ud800"]})
+
+
+def test_a_toml_file_is_read(tmp_path: Path) -> None:
+    """In UTF-8, as TOML always is."""
+    assert read_toml(toml(tmp_path, 'a = "é"'.encode())) == {"a": "é"}
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"[a.s3cr3t]\n[a.s3cr3t]", "line 2, column"),
+        (b"a = {s3cr3t = 1, s3cr3t = 2}", "line 1, column"),
+        (b"s3cr3t = 1\ns3cr3t = 2\n", "line 2, column"),
+        (b"s3cr3t", "end of document"),
+        (b"a = s3cr3t", "line 1, column"),
+        (b'a = "s3cr3t', "end of document"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_toml_is_told_by_its_place(tmp_path: Path, content: bytes, place: str) -> None:
+    """The parser's own words would quote a key, and an API key is one."""
+    with pytest.raises(ValueError, match=f"^is not TOML .at {place}") as raised:
+        read_toml(toml(tmp_path, content))
+    assert "s3cr3t" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_part_that_is_not_known_is_named_only_when_it_is_nearly_known() -> None:
+    """Anything else may be an API key whose heading was forgotten: such parts are counted."""
+    assert unknown({"pipeline": 1, "client": 2}, PARTS) == [
+        "has 'client', which is not known: did you mean 'clients'?"
+    ]
+    known = "it may hold pipeline, stage, clients, providers"
+    assert unknown({"s3cr3t-1": 1}, PARTS) == [f"has a part that is not known: {known}"]
+    assert unknown({"s3cr3t-1": 1, "s3cr3t-2": 1}, PARTS) == [f"has 2 parts that are not known: {known}"]

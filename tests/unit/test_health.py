@@ -152,3 +152,24 @@ async def test_a_gateway_with_a_spool_that_is_about_to_end_is_not_ready() -> Non
     health.is_draining = True
     status, body = await ask(health)
     assert (status, body["status"]) == (503, "draining")
+
+
+async def test_a_connection_that_is_lost_while_it_is_asked_is_down() -> None:
+    """A lost connection may surface as a cancellation: that is an answer about the broker, not an end of us."""
+
+    class Lost(Scripted):
+        async def ping(self) -> None:
+            raise asyncio.CancelledError
+
+    status, body = await ask(Health([Lost("broker"), Scripted("store")]))
+    assert status == 503
+    assert [report["state"] for report in body["dependencies"].values()] == ["down", "up"]
+
+
+async def test_who_asks_may_give_up() -> None:
+    """A real cancellation ends the request."""
+    asking = asyncio.create_task(ask(Health([Scripted("store", 60.0)])))
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

@@ -158,6 +158,7 @@ def test_what_json_does_not_know_is_written_as_text(lines: Lines) -> None:
     ("number", "shown"),
     [
         ("+989121234567", "+98912***4567"),
+        ("+14155552671", "+14***71"),
         ("+1234567", "+12***67"),
         ("+123456", "***"),
         ("", "***"),
@@ -173,3 +174,27 @@ def test_stdout_is_where_the_lines_go(lines: Lines) -> None:
     logger.warning("x")
     assert lines.one()["message"] == "x"
     assert sys.stderr is not sys.stdout
+
+
+@pytest.mark.parametrize("odd", ["\udce9", 2**70, {1: 2}, {"a": "\ud800"}, float("nan")], ids=ascii)
+def test_no_line_is_lost(lines: Lines, odd: object) -> None:
+    """What JSON cannot hold as it is is written in another form; the rest of the line stays."""
+    logger.bind(tracking_id="t", odd=odd).info("x {}", odd)
+    line = lines.one()
+    assert line["tracking_id"] == "t"
+    assert "odd" in line
+
+
+def test_a_librarys_bad_call_does_not_fail_in_the_library(lines: Lines) -> None:
+    """Who logs with the wrong arguments goes on, and the line is there with its template."""
+    wrong = logging.LogRecord("library", logging.WARNING, __file__, 1, "%d of %d", ("one",), None)
+    logs._Forward().emit(wrong)  # Not through a logger: pytest's own handler would raise.
+    assert lines.one()["message"] == "%d of %d"
+
+
+def test_what_is_bound_does_not_hide_what_every_line_has(lines: Lines) -> None:
+    """Service, level and time are ours to say."""
+    logger.bind(service="x", level="x", timestamp="x").info("y")
+    line = lines.one()
+    assert (line["service"], line["level"]) == ("server-a", "INFO")
+    assert line["timestamp"] != "x"

@@ -94,6 +94,7 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> None:
         "not_a_class": SimpleNamespace(needs=set(), provides=set()),
         "NoStage": type("NoStage", (), {}),
         "WrongNeeds": type("WrongNeeds", (Stage,), {"needs": {"client"}}),
+        "FollowsNothing": type("FollowsNothing", (Stage,), {"follows": None}),
         "NeedsAList": type("NeedsAList", (Stage,), {"needs": [Client]}),
     }.items():
         setattr(module, name, value)
@@ -290,6 +291,7 @@ def test_what_an_operators_stage_follows_is_heeded() -> None:
         ("acme_stages:NoStage", "is no stage"),
         ("acme_stages:WrongNeeds", "is no stage"),
         ("acme_stages:NeedsAList", "is no stage"),
+        ("acme_stages:FollowsNothing", "is no stage"),
     ],
 )
 def test_what_cannot_be_a_stage_is_refused(name: str, reason: str) -> None:

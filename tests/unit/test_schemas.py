@@ -82,6 +82,8 @@ def test_a_document_that_is_no_schema_is_refused() -> None:
         (REQUEST | {"text": "x" * 1601}, [("/text", "maxLength")]),
         (REQUEST | {"text": " \t\u2003\u3000 "}, [("/text", "pattern")]),
         (REQUEST | {"text": "a\0b"}, [("/text", "pattern")]),
+        (REQUEST | {"text": "\n"}, [("/text", "pattern")]),
+        (REQUEST | {"text": "\0\n"}, [("/text", "pattern")]),
         (REQUEST | {"text": None}, [("/text", "type")]),
         (REQUEST | {"providers": "a"}, [("/providers", "type")]),
         (REQUEST | {"providers": ["a"] * 17}, [("/providers", "maxItems")]),
