@@ -6,46 +6,83 @@ where it was raised, but without its own words, in which a library may have quot
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
-import os
 import traceback
-from datetime import UTC
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from loguru import logger
 
-_STDOUT = 1
+from gateway.stdout import Stdout
+from pipeline.failures import timestamp
 
 if TYPE_CHECKING:
     import loguru
 
+_STDOUT = 1
+_LAST_CHANCE_SECONDS = 1.0
 
-def configure(service: str, level: str) -> None:
-    """Send every log line of this process to stdout as JSON; ``level`` is a name that loguru knows."""
 
-    def write(line: loguru.Message) -> None:
+class Log:
+    """The log of this process. ``dropped`` counts the lines that its reader left no room for."""
+
+    def __init__(self, service: str, level: str) -> None:
+        self._service = service
+        self._least = logger.level(level).no
+        self._levels = {name: logger.level(name).no for name in ("DEBUG", "INFO", "WARNING", "ERROR")}
+        self._stdout = Stdout(_STDOUT, self._missing)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were dropped."""
+        return self._stdout.dropped
+
+    def write(self, level: str, message: str, extra: Mapping[str, object]) -> None:
+        """Write what ``logger.bind(**extra).log(level, message)`` would, for a fifth of its cost.
+
+        ``level`` is DEBUG, INFO, WARNING or ERROR; ``extra`` holds what JSON knows, and nothing that every line has.
+        """
+        if self._levels[level] >= self._least:
+            own = {"timestamp": timestamp(datetime.now(UTC)), "level": level, "service": self._service}
+            self._stdout.write(orjson.dumps({**own, "message": message, **extra}) + b"\n")
+
+    def sink(self, line: loguru.Message) -> None:
+        """Take what loguru hands over."""
         record = line.record
-        entry: dict[str, Any] = {
-            "timestamp": record["time"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "level": record["level"].name,
-            "service": service,
-            "message": record["message"],
-        }
-        # What is bound never hides what every line has.
-        entry = entry | record["extra"] | entry
+        extra: Mapping[str, object] = record["extra"]
         if record["exception"] is not None and record["exception"].value is not None:
-            entry["exception"] = describe(record["exception"].value)
-        # Past Python's buffer: a line that could not be written must not fail once more at the end of the process.
-        rest = _to_json(entry) + b"\n"
-        while rest:  # A signal may cut a write short.
-            rest = rest[os.write(_STDOUT, rest) :]
+            extra = {**extra, "exception": describe(record["exception"].value)}
+        self._write(record["time"].astimezone(UTC), record["level"].name, record["message"], extra)
 
+    def flush(self, seconds: float = 0) -> None:
+        """Write what is still in memory, as far as its reader takes it within so many seconds."""
+        self._stdout.flush(seconds)
+
+    def _write(self, time: datetime, level: str, message: str, extra: Mapping[str, object]) -> None:
+        own = {"timestamp": timestamp(time), "level": level, "service": self._service, "message": message}
+        # What is bound never hides what every line has.
+        self._stdout.write(_to_json({**own, **extra, **own}) + b"\n")
+
+    def _missing(self, lines: int) -> bytes:
+        own = {"timestamp": timestamp(datetime.now(UTC)), "level": "WARNING", "service": self._service}
+        message = f"{lines} log lines were dropped: their reader did not keep up"
+        return _to_json({**own, "message": message}) + b"\n"
+
+
+def configure(service: str, level: str) -> Log:
+    """Send every log line of this process to stdout as JSON; ``level`` is a name that loguru knows."""
+    log = Log(service, level)
     logger.remove()
-    logger.add(write, level=level, format="{message}", backtrace=False, diagnose=False)
-    logging.basicConfig(handlers=[_Forward()], level=logging.NOTSET, force=True)
+    logger.add(log.sink, level=level, format="{message}", backtrace=False, diagnose=False)
+    atexit.register(log.flush, _LAST_CHANCE_SECONDS)
+    # Never below DEBUG: on its level of trace uvicorn would log every header, and so every API key.
+    standard_level = max(logging.DEBUG, logger.level(level).no)
+    logging.basicConfig(handlers=[_Forward()], level=standard_level, force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"
@@ -58,9 +95,10 @@ def configure(service: str, level: str) -> None:
     # What is worth knowing of connections to RabbitMQ our own adapter tells, once; and aiormq would quote messages.
     for quoting in ("aiormq", "pamqp"):
         logging.getLogger(quoting).setLevel(logging.CRITICAL)
+    return log
 
 
-def _to_json(entry: dict[str, Any]) -> bytes:
+def _to_json(entry: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:

@@ -37,7 +37,10 @@ class MeasuredStore:
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self.store = store
         operations = ("begin", "arm", "complete", "release", "suspend", "take", "give_back")
-        self._seconds = {operation: metrics.store_seconds.labels(operation) for operation in operations}
+        tallied = metrics.tallies.histogram
+        self._observe = {
+            operation: tallied(metrics.store_seconds.labels(operation)) for operation in operations
+        }
         self._errors = {operation: metrics.store_errors.labels(operation) for operation in operations}
 
     async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
@@ -78,7 +81,7 @@ class MeasuredStore:
             self._errors[operation].inc()
             raise
         finally:
-            self._seconds[operation].observe(time.perf_counter() - started)
+            self._observe[operation](time.perf_counter() - started)
 
 
 class MeasuredOutbox:
@@ -86,10 +89,11 @@ class MeasuredOutbox:
 
     def __init__(self, outbox: Outbox, metrics: Metrics) -> None:
         self.outbox = outbox
-        self._seconds = metrics.publish_seconds
-        self._confirmed = metrics.publishes.labels("confirmed")
-        self._refused = metrics.publishes.labels("refused")
-        self._unknown = metrics.publishes.labels("unknown")
+        tallied = metrics.tallies.counter
+        self._observe = metrics.observe_publish
+        self._confirmed = tallied(metrics.publishes.labels("confirmed"))
+        self._refused = tallied(metrics.publishes.labels("refused"))
+        self._unknown = tallied(metrics.publishes.labels("unknown"))
 
     async def publish(self, envelope: Envelope) -> None:
         """See ``pipeline.ports.Outbox``."""
@@ -103,4 +107,4 @@ class MeasuredOutbox:
             raise
         finally:
             outcome.inc()
-            self._seconds.observe(time.perf_counter() - started)
+            self._observe(time.perf_counter() - started)

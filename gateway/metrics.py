@@ -5,6 +5,7 @@ With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and a scr
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import Callable
@@ -22,9 +23,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway import __version__
+from gateway.tallies import Tallies
 from pipeline.providers import Providers
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+_CARRY_OVER_SECONDS = 1.0
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OWN_TIME = (
@@ -50,6 +54,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.tallies = Tallies()
+        self.registry.register(self.tallies)
         self._look_at_spool: Callable[[], tuple[float, float]] | None = None
         self._is_multiprocess = MULTIPROC_DIR in os.environ
         if self._is_multiprocess:
@@ -83,14 +89,15 @@ class Metrics:
         self.fingerprint_mismatch = self._counter(
             "sms_config_fingerprint_mismatch", "Heartbeats of gateways that are configured otherwise.", "kind"
         )
-        self.requests = self._counter("sms_send_requests", "Sends answered.")
-        self.latency = self._histogram(
-            "sms_send_request_latency_seconds", "Time from arrival to answer.", _LATENCY
+        tallies = self.tallies
+        self.requests = tallies.counter(self._counter("sms_send_requests", "Sends answered."))
+        self.observe_latency = tallies.histogram(
+            self._histogram("sms_send_request_latency_seconds", "Time from arrival to answer.", _LATENCY)
         )
-        self.successes = self._counter(
-            "sms_send_request_success", "Sends answered with 202, replays included."
+        self.successes = tallies.counter(
+            self._counter("sms_send_request_success", "Sends answered with 202, replays included.")
         )
-        self.errors = self._counter("sms_send_request_error", "Sends answered otherwise.")
+        self.errors = tallies.counter(self._counter("sms_send_request_error", "Sends answered otherwise."))
         for kind in ("clients", "providers"):
             # There from the start, so that the first mismatch is an increase.
             self.fingerprint_mismatch.labels(kind)
@@ -117,12 +124,14 @@ class Metrics:
         )
         self.store_deferred = self._counter(
             "sms_store_deferred",
-            "Steps that undo, left to be tried again in the background.",
+            "Last steps on the store, left to be tried again in the background.",
             "stage",
             "operation",
         )
-        self.publish_seconds = self._histogram(
-            "sms_broker_publish_duration_seconds", "From publish to the broker's answer.", _LATENCY
+        self.observe_publish = tallies.histogram(
+            self._histogram(
+                "sms_broker_publish_duration_seconds", "From publish to the broker's answer.", _LATENCY
+            )
         )
         self.publishes = self._counter("sms_broker_publishes", "Publishes by outcome.", "outcome")
         self.spooled = self._counter("sms_spool_stored", "Messages that the spool has taken.")
@@ -138,6 +147,9 @@ class Metrics:
         )
         self.heartbeats = self._counter("sms_heartbeats", "Heartbeats sent, by outcome.", "outcome")
         self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.", mode="livesum")
+        self.log_dropped = self._counter(
+            "sms_log_lines_dropped", "Log lines that the reader of stdout left no room for."
+        )
         self.connection_up = self._gauge(
             "sms_connection_up", "Workers whose connection is usable.", "dependency", mode="livesum"
         )
@@ -163,6 +175,23 @@ class Metrics:
         """Have every scrape ask ``look`` how many messages wait in the spool, and the oldest for how many seconds."""
         self._look_at_spool = look
 
+    def watch_in_flight(self, look: Callable[[], int]) -> None:
+        """Have ``look`` asked, before every scrape, how many sends are being served."""
+        self.tallies.gauge(self.in_flight, look)
+
+    def watch_log(self, look: Callable[[], int]) -> None:
+        """Have ``look`` asked, before every scrape, how many log lines have been dropped so far."""
+        self.tallies.watch(self.log_dropped, look)
+
+    async def keep_up(self) -> None:
+        """Carry the tallies over for ever, for the scrapes that other workers answer."""
+        try:
+            while True:
+                await asyncio.sleep(_CARRY_OVER_SECONDS)
+                self.tallies.carry_over()
+        finally:  # The files of a worker outlive it.
+            self.tallies.carry_over()
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type, in the format that an Accept header asks for."""
         try:
@@ -175,6 +204,7 @@ class Metrics:
             self.spool_oldest.set(oldest_seconds)
         registry = self.registry
         if self._is_multiprocess:
+            self.tallies.carry_over()
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
         return encode(registry), content_type

@@ -1,9 +1,10 @@
-"""The end of a process: told to end, it is drained first; and a worker ends with its supervisor."""
+"""The life of a process: it is spared needless work; told to end, it is drained; a worker ends with its supervisor."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -36,6 +37,16 @@ def before_the_end(drain: Callable[[], None]) -> Iterator[None]:
     finally:
         for name, server in servers.items():
             signal.signal(name, server)
+
+
+def spare_garbage_collection() -> None:
+    """Keep the collector from walking again and again through what lives as long as the process.
+
+    Requests leave hardly any cycles behind, so it has little to find; by default it would take a sixth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def end_with_parent() -> None:

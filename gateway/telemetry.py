@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from loguru import logger
+from prometheus_client import Counter
 
-from gateway.logs import describe, mask
+from gateway.logs import Log, describe, mask
 from gateway.metrics import Metrics
+from gateway.tallies import CounterTally, Observe
 from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Client, Message
@@ -17,7 +19,8 @@ from pipeline.ports import BrokerRefused, BrokerUnknown, StoreUnavailable
 # Causes that are no bugs: their words are ours, for people, and say nothing of the message.
 _EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
 
-_UNDOING = ("release", "suspend", "give_back")
+# Those that the store's owner tries again (``gateway.settlement``).
+_LAST_STEPS = ("complete", "release", "suspend", "give_back")
 # What senders cannot mend, operators should see; a request's own mistakes are no news to them.
 _LEVELS = {500: "ERROR", 503: "WARNING"}
 
@@ -25,22 +28,30 @@ _LEVELS = {500: "ERROR", 503: "WARNING"}
 class GatewayTelemetry:
     """Implements ``pipeline.ports.Telemetry``."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, log: Log) -> None:
         self.metrics = metrics
+        self.log = log
+        self._own_times: dict[str, Observe] = {}
+        # Looked up once: a label costs more than all that is counted of a request.
+        self._counts: dict[tuple[Counter, *tuple[str, ...]], CounterTally] = {}
 
     def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
         """A stage is done, after so much time of its own; ``code`` when it was the one that refused."""
-        self.metrics.stage_seconds.labels(stage).observe(seconds)
+        observe = self._own_times.get(stage)
+        if observe is None:
+            child = self.metrics.stage_seconds.labels(stage)
+            observe = self._own_times[stage] = self.metrics.tallies.histogram(child)
+        observe(seconds)
         if code is not None:
-            self.metrics.refusals.labels(stage, code).inc()
+            self._count(self.metrics.refusals, stage, code)
 
     def replayed(self) -> None:
         """A stored answer was sent again."""
         self.metrics.replays.inc()
 
     def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
-        """A step on the store failed, and the request goes on without it, or is refused and the step tried again."""
-        if operation in _UNDOING:
+        """A step on the store failed, and the request goes on without it, or the step is tried again behind it."""
+        if operation in _LAST_STEPS and isinstance(error, StoreUnavailable):
             counter, consequence = self.metrics.store_deferred, "it is tried again in the background"
         else:
             counter, consequence = self.metrics.store_passed_over, "the request goes on without it"
@@ -48,6 +59,16 @@ class GatewayTelemetry:
         cause = str(error) or type(error).__name__
         logger.bind(tracking_id=context.tracking_id, stage=stage, cause=cause).warning(
             "the store failed at '{}': {}", operation, consequence
+        )
+
+    def overloaded(self, tracking_id: str, refusal: NotAccepted, seconds: float) -> None:
+        """A send was refused on arrival, since too many are in flight; it took so long."""
+        self._measure(refusal.code.status, seconds)
+        extra = {"tracking_id": tracking_id, "status": refusal.code.status, "error_code": refusal.code.name}
+        self.log.write(
+            "WARNING",
+            "send refused",
+            {**extra, "latency_ms": round(seconds * 1000, 3), "cause": "MAX_IN_FLIGHT"},
         )
 
     def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
@@ -62,17 +83,23 @@ class GatewayTelemetry:
 
     def _measure(self, status: int, seconds: float) -> None:
         self.metrics.requests.inc()
-        self.metrics.latency.observe(seconds)
+        self.metrics.observe_latency(seconds)
         (self.metrics.successes if status < 400 else self.metrics.errors).inc()
 
     def _count_provider_refusal(self, client: str, failure: NotAccepted) -> None:
         if failure.code is codes.UNKNOWN_PROVIDER:
-            self.metrics.rejected_unknown_provider.labels(client).inc()
+            self._count(self.metrics.rejected_unknown_provider, client)
         elif failure.code is codes.NO_PROVIDER_AVAILABLE:
-            self.metrics.rejected_no_provider.labels(client).inc()
+            self._count(self.metrics.rejected_no_provider, client)
         elif failure.code in (codes.PROVIDER_DISABLED, codes.ALL_PROVIDERS_DISABLED):
             for provider in (failure.details or {}).get("providers", ()):
-                self.metrics.rejected_provider_disabled.labels(client, provider).inc()
+                self._count(self.metrics.rejected_provider_disabled, client, provider)
+
+    def _count(self, counter: Counter, *labels: str) -> None:
+        tally = self._counts.get((counter, *labels))
+        if tally is None:
+            tally = self._counts[counter, *labels] = self.metrics.tallies.counter(counter.labels(*labels))
+        tally.inc()
 
     def _log(
         self,
@@ -105,7 +132,7 @@ class GatewayTelemetry:
         quiet = not context.is_send and status < 400
         level = "DEBUG" if quiet else "ERROR" if "exception" in extra else _LEVELS.get(status, "INFO")
         what = "send" if context.is_send else "request"
-        logger.bind(**extra).log(level, f"{what} {'accepted' if status < 400 else 'refused'}")
+        self.log.write(level, f"{what} {'accepted' if status < 400 else 'refused'}", extra)
 
     def _explain(self, extra: dict[str, object], failure: NotAccepted) -> None:
         cause = failure.__cause__
@@ -113,5 +140,7 @@ class GatewayTelemetry:
             return
         if isinstance(cause, _EXPECTED):
             extra["cause"] = str(cause)
+        elif isinstance(cause, NotAccepted):
+            extra["cause"] = cause.code.name
         else:
             extra["exception"] = describe(cause)

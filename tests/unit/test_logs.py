@@ -192,6 +192,32 @@ def test_a_librarys_bad_call_does_not_fail_in_the_library(lines: Lines) -> None:
     assert lines.one()["message"] == "%d of %d"
 
 
+def test_the_line_of_a_request_is_what_loguru_would_write(lines: Lines) -> None:
+    """It goes past the library, and nobody can tell."""
+    extra = {"tracking_id": "t", "status": 202, "latency_ms": 1.25, "client": "é {}", "replayed": True}
+    for level in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        logger.bind(**extra).log(level, "send accepted")
+        lines.log.write(level, "send accepted", extra)
+        theirs, ours = lines.all()
+        assert list(theirs) == list(ours)
+        del theirs["timestamp"], ours["timestamp"]
+        assert theirs == ours
+
+
+def test_the_line_of_a_request_has_a_level(lines: Lines) -> None:
+    """LOG_LEVEL counts for it too."""
+    log = logs.configure("server-a", "WARNING")
+    log.write("INFO", "send accepted", {})
+    log.write("WARNING", "send refused", {})
+    assert lines.one()["message"] == "send refused"
+
+
+def test_uvicorn_never_traces_messages(lines: Lines) -> None:
+    """On its level of trace it would wrap every request, and log the headers with the API key in them."""
+    logs.configure("server-a", "TRACE")
+    assert logging.getLogger("uvicorn.asgi").getEffectiveLevel() >= logging.DEBUG
+
+
 def test_what_is_bound_does_not_hide_what_every_line_has(lines: Lines) -> None:
     """Service, level and time are ours to say."""
     logger.bind(service="x", level="x", timestamp="x").info("y")

@@ -25,7 +25,7 @@ class Told:
 
     def __init__(self, lines: Lines) -> None:
         self.metrics = Metrics()
-        self.telemetry = GatewayTelemetry(self.metrics)
+        self.telemetry = GatewayTelemetry(self.metrics, lines.log)
         self.lines = lines
 
     def value(self, name: str, **labels: str) -> float | None:
@@ -88,6 +88,17 @@ async def test_what_is_no_send_is_not_counted_as_one(told: Told) -> None:
     line = told.answered(404, Refused(codes.NOT_FOUND), is_send=False)
     assert (line["level"], line["message"], line["error_code"]) == ("INFO", "request refused", "NOT_FOUND")
     assert told.value("sms_send_requests_total") == 0
+
+
+async def test_an_overload_is_counted_and_logged(told: Told) -> None:
+    """Whoever is not let in has a line and an id all the same."""
+    told.telemetry.overloaded("the id", Refused(codes.SERVICE_UNAVAILABLE), 0.0000125)
+    line = told.lines.one()
+    assert (line["level"], line["message"], line["status"]) == ("WARNING", "send refused", 503)
+    assert (line["tracking_id"], line["error_code"]) == ("the id", "SERVICE_UNAVAILABLE")
+    assert (line["cause"], line["latency_ms"]) == ("MAX_IN_FLIGHT", 0.013)
+    assert told.value("sms_send_request_latency_seconds_sum") == 0.0000125
+    assert told.value("sms_send_requests_total") == told.value("sms_send_request_error_total") == 1
 
 
 async def test_the_key_is_shown_by_its_hint(told: Told) -> None:
@@ -217,7 +228,7 @@ async def test_replays_are_counted(told: Told) -> None:
         ("begin", "sms_store_passed_over_total", "goes on without it"),
         ("arm", "sms_store_passed_over_total", "goes on without it"),
         ("take", "sms_store_passed_over_total", "goes on without it"),
-        ("complete", "sms_store_passed_over_total", "goes on without it"),
+        ("complete", "sms_store_deferred_total", "tried again"),
         ("release", "sms_store_deferred_total", "tried again"),
         ("suspend", "sms_store_deferred_total", "tried again"),
         ("give_back", "sms_store_deferred_total", "tried again"),
