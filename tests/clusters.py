@@ -288,6 +288,8 @@ class RedisCluster(Cluster):
                     )
                 for client in (there, here):
                     client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there_id)
+                # What the others still say of it may reach either of the two, and be believed for a moment.
+                until(lambda: all(self._owner(node, slot) == there_id for node in self.nodes), "one owner")
 
     def replica_of(self, primary: ClusterNode) -> ClusterNode:
         """A replica of one of the primaries."""
@@ -300,6 +302,15 @@ class RedisCluster(Cluster):
             return None
 
         return until(found, "a replica")
+
+    @staticmethod
+    def _owner(node: ClusterNode, slot: int) -> object:
+        """The id of the primary that serves ``slot`` as far as ``node`` knows."""
+        with plain(node) as client:
+            for first, last, primary, *_ in client.execute_command("CLUSTER", "SLOTS"):
+                if first <= slot <= last:
+                    return primary[2]
+        return None
 
     def _form(self) -> None:
         started(self.nodes)

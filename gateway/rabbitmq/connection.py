@@ -1,9 +1,8 @@
 """One supervised connection to RabbitMQ: made again after every loss, for ever, and known to be usable or not.
 
 aiormq gives the protocol; what it leaves open is settled here. It does not reconnect. It notices a half-open connection
-only after three heartbeats, and closing such a connection may wait on the dead peer, so the socket is kept at hand to
-be dropped. It has no public flag for a connection that the broker has blocked. And a lost connection may surface as
-``CancelledError``.
+only after three heartbeats, and closing such a connection may wait on the dead peer, so the socket is dropped then. And
+a lost connection may surface as ``CancelledError``.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from aiormq import AMQPError, Connection, ConnectionClosed, TransportFactory
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory
+from aiormq import AMQPError, ConnectionClosed
 
 from gateway.dependency import ConnectionWatcher
 from gateway.rabbitmq import urls
+from gateway.rabbitmq.session import Session
 from gateway.rabbitmq.topology import TopologyRefused
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
@@ -39,7 +38,7 @@ _CLOSED = "closed by this gateway"
 BLOCKED = "RabbitMQ has blocked publishing: it is low on memory or disk"
 
 T = TypeVar("T")
-SetUp = Callable[[Connection], Awaitable[None]]
+SetUp = Callable[[Session], Awaitable[None]]
 
 
 class _Lost(Exception):
@@ -62,7 +61,7 @@ class BrokerConnection:
         self._purpose = purpose
         self._set_up = set_up
         self._on_connection = on_connection
-        self._connection: Connection | None = None
+        self._session: Session | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._renew = False
@@ -98,10 +97,10 @@ class BrokerConnection:
 
     def obstacle(self) -> str | None:
         """Why nothing can be published at this moment, in words without secrets; None when it can be."""
-        connection = self._connection
-        if connection is None or not connection.is_opened:
+        session = self._session
+        if session is None or not session.is_alive:
             return f"RabbitMQ is not connected: {self.last_error}"
-        return None if is_unblocked(connection) else BLOCKED
+        return None if session.is_unblocked else BLOCKED
 
     def renew(self) -> None:
         """Have ``set_up`` called again on the present connection, soon."""
@@ -115,7 +114,7 @@ class BrokerConnection:
 
     def unconfirmed(self, waited_seconds: float) -> None:
         """A publish was waited for in vain: twice in a row, and the connection is taken to be dead and replaced."""
-        if self._connection is None or not is_unblocked(self._connection):
+        if self._session is None or not self._session.is_unblocked:
             # An alarm explains it, and a new connection would not help.
             return
         if time.monotonic() - self._confirmed_at < waited_seconds:
@@ -160,40 +159,39 @@ class BrokerConnection:
         return "the connection was lost"
 
     async def _live(self, url: str) -> None:
-        transport = _Transport()
-        connection = Connection(url, transport_factory=transport)
+        session = Session(url)
         reason = _CLOSED
         try:
-            await _connect(connection, transport)
-            await self._prepare(connection)
+            await _connect(session)
+            await self._prepare(session)
             self._unconfirmed = 0
             self._recycle = False
             self.last_error = "the connection was lost"
             self._reported = None
-            self._connection = connection
-            await self._watch(connection)
+            self._session = session
+            await self._watch(session)
         except _Lost as error:
             reason = str(error)
             # The peer does not answer: there is nothing to wait for.
-            transport.abort()
+            session.abort()
             raise
         finally:
-            self._connection = None
+            self._session = None
             self._tell(False)
-            await _close(connection, transport, reason)
+            await _close(session, reason)
 
-    async def _watch(self, connection: Connection) -> None:
-        lost = connection.closing
+    async def _watch(self, session: Session) -> None:
+        lost = session.closing
         lost.add_done_callback(lambda _: self._wake.set())
-        while connection.is_opened and not self._is_closing:
-            is_usable = is_unblocked(connection)
+        while session.is_alive and not self._is_closing:
+            is_usable = session.is_unblocked
             if self._is_up and not is_usable:
                 log.warning("%s: %s", self._purpose, BLOCKED)
             self._tell(is_usable)
             if self._recycle:
                 raise _Lost("the broker did not confirm in time twice in a row")
             if self._renew and is_usable:
-                await self._prepare(connection)
+                await self._prepare(session)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_BLOCKED_POLL_SECONDS):
                     await self._wake.wait()
@@ -203,10 +201,10 @@ class BrokerConnection:
         if lost.done():
             await lost
 
-    async def _prepare(self, connection: Connection) -> None:
+    async def _prepare(self, session: Session) -> None:
         self._renew = False
         async with asyncio.timeout(_SET_UP_SECONDS):
-            await self._set_up(connection)
+            await self._set_up(session)
 
     def _tell(self, is_up: bool) -> None:
         if is_up != self._is_up:
@@ -216,38 +214,8 @@ class BrokerConnection:
             self._on_connection(is_up)
 
 
-def is_unblocked(connection: Connection) -> bool:
-    """Whether the broker takes publishes on a connection, as far as it has said so."""
-    # ``ready`` waits until the connection is unblocked: it ends at its first step, or it would wait.
-    waiting = connection.ready()
-    try:
-        waiting.send(None)
-    except StopIteration:
-        return True
-    waiting.close()
-    return False
-
-
-class _Transport(TransportFactory):
-    """Opens the socket as aiormq would, and keeps it at hand."""
-
-    def __init__(self) -> None:
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def create(self, url: Any, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect."""
-        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, self._writer = await factory.create(url, **kwargs)
-        return reader, self._writer
-
-    def abort(self) -> None:
-        """Drop the connection without a word: nothing that waits on it waits any longer."""
-        if self._writer is not None:
-            self._writer.transport.abort()
-
-
-async def _connect(connection: Connection, transport: _Transport) -> None:
-    connecting = asyncio.ensure_future(connection.connect())
+async def _connect(session: Session) -> None:
+    connecting = asyncio.ensure_future(session.connect())
     connecting.add_done_callback(_retrieve)
     try:
         await asyncio.wait({connecting}, timeout=_CONNECT_SECONDS)
@@ -257,16 +225,16 @@ async def _connect(connection: Connection, transport: _Transport) -> None:
     finally:
         if not connecting.done():
             # First the socket: a cancelled attempt would say goodbye to a peer that may not listen.
-            transport.abort()
+            session.abort()
             connecting.cancel()
             await asyncio.wait({connecting}, timeout=_CLOSE_SECONDS)
 
 
-async def _close(connection: Connection, transport: _Transport, reason: str) -> None:
-    closing = asyncio.ensure_future(connection.close(ConnectionClosed(0, reason)))
+async def _close(session: Session, reason: str) -> None:
+    closing = asyncio.ensure_future(session.close(ConnectionClosed(0, reason)))
     closing.add_done_callback(_retrieve)
     await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
-    transport.abort()
+    session.abort()
     await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
 
 

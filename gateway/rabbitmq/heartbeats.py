@@ -7,12 +7,12 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from aiormq import Connection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from gateway.rabbitmq.connection import BrokerConnection
 from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.publisher import Publisher
+from gateway.rabbitmq.session import Session
 from gateway.rabbitmq.topology import Topology
 
 _logger = logging.getLogger(__name__)
@@ -47,15 +47,15 @@ class RabbitHeartbeats:
         """Close the connection, and with it the queue that listened."""
         await self._connection.close()
 
-    async def _set_up(self, connection: Connection) -> None:
-        channel = await connection.channel(publisher_confirms=False)
+    async def _set_up(self, session: Session) -> None:
+        channel = await session.channel(publisher_confirms=False)
         await self._topology.declare_heartbeats(channel)
         await channel.close()
-        await self._publisher.set_up(connection)
+        await self._publisher.set_up(session)
         if self._receive is not None:
-            await self._listen(connection, self._receive)
+            await self._listen(session, self._receive)
 
-    async def _listen(self, connection: Connection, receive: Callable[[bytes], None]) -> None:
+    async def _listen(self, session: Session, receive: Callable[[bytes], None]) -> None:
         """Take what arrives from now on, through a queue that lives as long as this connection."""
 
         async def deliver(message: DeliveredMessage) -> None:
@@ -67,7 +67,7 @@ class RabbitHeartbeats:
         stale, self._listening = self._listening, None
         if stale is not None:
             await stale.close()
-        channel = await connection.channel(publisher_confirms=False)
+        channel = await session.channel(publisher_confirms=False)
         declared = await channel.queue_declare(exclusive=True, auto_delete=True)
         queue = str(declared.queue)
         await channel.queue_bind(queue, self._topology.heartbeat_exchange)

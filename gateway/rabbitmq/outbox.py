@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from aiormq import Connection
-
 from gateway.dependency import ConnectionWatcher
 from gateway.rabbitmq.connection import BrokerConnection
 from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.probe import Probe
 from gateway.rabbitmq.publisher import Publisher
+from gateway.rabbitmq.session import Session
 from gateway.rabbitmq.topology import Topology
 from pipeline.envelope import Envelope
 from pipeline.ports import BrokerRefused, BrokerUnknown
@@ -57,9 +56,9 @@ class RabbitOutbox:
     async def ping(self) -> None:
         """Return when the broker has just confirmed a publish. Raises ``BrokerRefused``, whose text says why not."""
         await self._probe.ping()
-        # The probe passes no queue: one without a leader is found by what was sent to it.
-        if silence := self._publisher.silence():
-            raise BrokerRefused(silence)
+        # The probe passes no queue: one that is full, or has no leader, is found by what was sent to it.
+        if complaint := self._publisher.complaint():
+            raise BrokerRefused(complaint)
 
     async def close(self) -> None:
         """Close the connection. A publish still in flight ends as ``BrokerUnknown``."""
@@ -108,9 +107,9 @@ class RabbitOutbox:
         if failure is not None:
             raise type(failure)(*failure.args) from failure
 
-    async def _set_up(self, connection: Connection) -> None:
-        channel = await connection.channel(publisher_confirms=False)
+    async def _set_up(self, session: Session) -> None:
+        channel = await session.channel(publisher_confirms=False)
         await self._topology.declare_outbound(channel)
         await channel.close()
-        await self._publisher.set_up(connection)
-        await self._probe.set_up(connection)
+        await self._publisher.set_up(session)
+        await self._probe.set_up(session)

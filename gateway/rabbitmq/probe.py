@@ -12,11 +12,10 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from aiormq import Connection
-
 from gateway.rabbitmq.channel import ConfirmChannel, Unconfirmed
-from gateway.rabbitmq.connection import BLOCKED, BrokerConnection, is_unblocked
+from gateway.rabbitmq.connection import BLOCKED, BrokerConnection
 from gateway.rabbitmq.frames import Kind
+from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
 _INTERVAL_SECONDS = 1.0
@@ -36,17 +35,17 @@ class Probe:
         self._channel: ConfirmChannel | None = None
         self._probing: asyncio.Task[str | None] | None = None
 
-    async def set_up(self, connection: Connection) -> None:
+    async def set_up(self, session: Session) -> None:
         """Return when the broker has answered a first probe, or has blocked the connection.
 
         Raises ``BrokerRefused`` when it did not confirm.
         """
         stale = self._channel
-        self._channel = channel = await ConfirmChannel.open(connection, self._kind, self._confirm_seconds)
+        self._channel = channel = await ConfirmChannel.open(session, self._kind, self._confirm_seconds)
         if stale is not None:
             self._connection.spawn(stale.retire())
         self._probing = self._connection.spawn(self._probe(channel))
-        reason = await _answer(self._probing, lambda: None if is_unblocked(connection) else BLOCKED)
+        reason = await _answer(self._probing, lambda: None if session.is_unblocked else BLOCKED)
         if reason not in (None, BLOCKED):
             raise BrokerRefused(reason)
 

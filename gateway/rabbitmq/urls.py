@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import binascii
 import re
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+import ssl
+from base64 import b64decode
+from collections.abc import Callable
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, urlsplit
 
 HEARTBEAT_SECONDS = 5
 """Asked of the broker unless the URL asks for another: a dead peer is then noticed after 18 s at the latest."""
+
+
+def _is_seconds(value: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", value) is not None and 1 <= int(value) <= 65534
+
+
+def _holds_certificates(value: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=b64decode(value))
+    except (binascii.Error, ValueError, ssl.SSLError):
+        return False
+    return True
+
+
+# aiormq's: what it cannot read it takes for 0, for "do not verify", or finds out when it connects.
+_OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
+    "heartbeat": (_is_seconds, "whole seconds from 1 to 65534"),
+    "timeout": (_is_seconds, "whole seconds from 1 to 65534"),
+    "name": (bool, "the connection's name"),
+    "auth": (lambda value: value.lower() in {"plain", "external"}, "plain or external"),
+    "cafile": (bool, "the path of a file"),
+    "capath": (bool, "the path of a directory"),
+    "cadata": (_holds_certificates, "certificates in DER, encoded as base64 and then percent-encoded"),
+    "certfile": (bool, "the path of a file"),
+    "keyfile": (bool, "the path of a file"),
+    "no_verify_ssl": (lambda value: value in {"0", "1"}, "0 or 1"),
+}
 
 
 def parse(url: str, purpose: str = "") -> list[str]:
@@ -21,7 +52,23 @@ def parse(url: str, purpose: str = "") -> list[str]:
             "must be amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST] (amqps:// for TLS), or several such of one cluster, "
             "separated by commas, with special characters percent-encoded"
         )
+    mistakes = list(dict.fromkeys(mistake for parts in usable for mistake in _mistakes(parts)))
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
     return [_with_options(parts, purpose) for parts in usable]
+
+
+def _mistakes(parts: SplitResult) -> list[str]:
+    """What is wrong behind the ``?``. A name that is none is not repeated: it may be part of a mistyped password."""
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    found = [
+        f"must have {_OPTIONS[name][1]} as its option {name}"
+        for name, value in given
+        if name in _OPTIONS and not _OPTIONS[name][0](value)
+    ]
+    if any(name not in _OPTIONS for name, _ in given):
+        found.append(f"must have no options behind a '?' but {', '.join(_OPTIONS)}")
+    return found
 
 
 def _one(url: str) -> SplitResult | None:

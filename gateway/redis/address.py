@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,10 @@ from redis.exceptions import RedisError
 
 class Connection(Protocol):
     """What is used of a redis-py connection. Every method may raise ``RedisError``."""
+
+    # While it is connected.
+    _reader: asyncio.StreamReader | None
+    _writer: asyncio.StreamWriter | None
 
     async def connect(self) -> None:
         """Connect, log in and choose the database."""

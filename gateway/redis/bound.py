@@ -1,7 +1,6 @@
-"""A bound on the time of a step that does not take a pause of our own process for one of the server.
+"""Bounds on the time of several waits together that do not take a pause of our own process for one of the server.
 
-When the event loop was kept busy, or the process stopped, a timer may fire although the reply has long arrived: it lies
-in the socket's buffer, and nobody has had the time to read it.
+``gateway.deadlines`` says how such a mistake happens, and bounds a single wait at less expense.
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-_T = TypeVar("_T")
+from gateway.deadlines import TURNS
 
-# What a reply needs on its way from the socket's buffer to who waits for it: the socket is read, the reply is parsed,
-# its step goes on. The first turn may have begun before any of it.
-_TURNS = 5
+_T = TypeVar("_T")
 
 
 async def within(seconds: float, step: Awaitable[_T]) -> _T:
@@ -30,7 +27,7 @@ async def within(seconds: float, step: Awaitable[_T]) -> _T:
             bound.reschedule(loop.time())
 
     async with asyncio.timeout(None) as bound:
-        timer = loop.call_later(seconds, expire, _TURNS)
+        timer = loop.call_later(seconds, expire, TURNS)
         try:
             return await step
         finally:
@@ -40,5 +37,5 @@ async def within(seconds: float, step: Awaitable[_T]) -> _T:
 async def pause(seconds: float) -> None:
     """Sleep, and return when what had arrived by then is read."""
     await asyncio.sleep(seconds)
-    for _ in range(_TURNS):
+    for _ in range(TURNS):
         await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address
+from gateway.redis.bound import within
 from gateway.redis.link import Link, NotSent
 from gateway.redis.slots import Node, Slots
 
@@ -53,10 +55,10 @@ class ClusterLink:
     """
 
     def __init__(
-        self, address: ClusterAddress, silence_seconds: float, on_connection: ConnectionWatcher
+        self, address: ClusterAddress, call_seconds: float, on_connection: ConnectionWatcher
     ) -> None:
         self.address = address
-        self._silence_seconds = silence_seconds
+        self._call_seconds = call_seconds
         self._on_connection = on_connection
         self._links: dict[Node, Link] = {}
         self._up: set[Link] = set()
@@ -87,7 +89,7 @@ class ClusterLink:
             await link.close()
 
     async def ping(self) -> None:
-        """Return when all slots are served by nodes that take writes. Raises as ``execute``."""
+        """Return when all slots are served by nodes that take writes. Raises as ``execute``; takes its time."""
         # Who asks for a cluster's health is as good a reason as any to look again.
         self._doubt.set()
         slots = await self._known()
@@ -102,9 +104,12 @@ class ClusterLink:
         """
         first_key = command[3]
         assert isinstance(first_key, bytes)
-        return await self._at(first_key, command)
+        step = self._at(first_key, command)
+        # Each link bounds its own calls; so what is left to bound is the wait for the first slots.
+        return await (within(self._call_seconds, step) if self._slots is None else step)
 
     async def _at(self, key: bytes, command: tuple[bytes | str | int, ...]) -> Any:
+        started = time.monotonic()
         node = (self._slots or await self._known()).node_of(key)
         if node is None:
             self._doubt.set()
@@ -115,7 +120,8 @@ class ClusterLink:
             except MovedError as moved:
                 self._doubt.set()
                 node = (moved.host or node[0], moved.port)
-                return await self._link(node).execute(*command)
+                seconds_left = started + self._call_seconds - time.monotonic()
+                return await within(seconds_left, self._link(node).execute(*command))
         except AskError as error:
             self._doubt.set()
             raise NotSent(f"slot {error.slot_id} is on its way to another node") from None
@@ -138,7 +144,7 @@ class ClusterLink:
             raise NotSent(self._down)
         if node not in self._links:
             address = self.address.node(node)
-            link = Link(address, self._silence_seconds, lambda up: self._changed(link, up))
+            link = Link(address, self._call_seconds, lambda up: self._changed(link, up))
             self._links[node] = link
             link.start()
         return self._links[node]

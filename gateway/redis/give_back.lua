@@ -4,6 +4,8 @@ local reservation = KEYS[1]
 local note_ms = ARGV[1]
 
 local note = redis.call('GET', reservation)
+-- Deleted first: a server out of memory lets a script write on that has begun by freeing.
+redis.call('DEL', reservation)
 redis.call('SET', reservation, 'returned', 'PX', note_ms)
 if note and note ~= 'returned' then
   uncount(note)

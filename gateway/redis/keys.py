@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from base64 import urlsafe_b64encode
 from datetime import date
+from functools import lru_cache
 
 # Braces would end the hash tag early or start another one; a space needs quoting wherever a person types the key.
 # The rest stays as it is: a name in Persian must not grow threefold in every record.
@@ -28,12 +29,11 @@ class Keys:
 
     def claim(self, client: str, key: str) -> bytes:
         """The record of ``client``'s Idempotency-Key, by the first 16 bytes of the key's SHA-256."""
-        digest = hashlib.sha256(key.encode()).digest()[:16]
-        return f"claim:{_tag(client)}:".encode() + urlsafe_b64encode(digest).rstrip(b"=")
+        return _claim(client, key)
 
     def counters(self, client: str) -> bytes:
         """What the key of each of ``client``'s counters begins with; the day follows."""
-        return f"{self._quota_prefix}:{_tag(client)}:".encode()
+        return _under(self._quota_prefix, client)
 
     def counter(self, client: str, day: date) -> bytes:
         """The counter of ``client``'s messages on ``day``."""
@@ -44,5 +44,14 @@ class Keys:
         return self.counters(client) + f"r:{token}".encode()
 
 
-def _tag(client: str) -> str:
-    return "{" + client.translate(_ESCAPES) + "}"
+# The steps of one request follow one another.
+@lru_cache(maxsize=1024)
+def _claim(client: str, key: str) -> bytes:
+    digest = hashlib.sha256(key.encode()).digest()[:16]
+    return _under("claim", client) + urlsafe_b64encode(digest).rstrip(b"=")
+
+
+# Clients are configured, so there are only so many.
+@lru_cache(maxsize=4096)
+def _under(prefix: str, client: str) -> bytes:
+    return f"{prefix}:{{{client.translate(_ESCAPES)}}}:".encode()

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import hiredis
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ReadOnlyError, ResponseError
 
+from gateway.deadlines import Deadlines
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address, Connection
 from gateway.redis.bound import pause
+from gateway.redis.session import REPLICA, Call, Session
 
 _logger = logging.getLogger(__name__)
 
@@ -28,10 +28,6 @@ _PAUSE_SECONDS = (0.1, 5.0)
 # A write that changes nothing: who refuses it is a replica, or cannot write. Nobody uses the key.
 _WRITE = ("DEL", "claim:{}:ping")
 _GREETING = hiredis.pack_command(("PING",)) + hiredis.pack_command(_WRITE)  # type: ignore[arg-type]  # any length
-
-_REPLICA = "the server is a replica, which takes no writes"
-
-_Call = asyncio.Future[Any]
 
 
 class NotSent(Disconnected):
@@ -51,26 +47,28 @@ class Place(Protocol):
 class Link:
     """Connects, and connects again for ever once started.
 
-    A call never waits for a place, and one that is cancelled leaves the connection as it should be: its reply is read
-    in its turn and dropped. When calls are in flight and nothing arrives for ``silence_seconds`` the connection is
-    given up: the other side may have gone without a word.
+    A call never waits for a place, and takes ``call_seconds`` at most. One that is cancelled or has no reply in time
+    leaves the connection as it should be: its reply is read in its turn and dropped. When calls are in flight and
+    nothing arrives for twice that time the connection is given up: the other side may have gone without a word.
     """
 
-    def __init__(self, address: Place, silence_seconds: float, on_connection: ConnectionWatcher) -> None:
+    def __init__(self, address: Place, call_seconds: float, on_connection: ConnectionWatcher) -> None:
         self.address = address
-        self._silence_seconds = silence_seconds
+        self._silence_seconds = 2 * call_seconds
         self._on_connection = on_connection
         # Why calls are refused at once; None while connected, and during an attempt, for which they wait.
         self._down: str | None = "not started"
-        self._unsent: list[tuple[_Call, bytes]] = []
-        self._in_flight: deque[_Call] = deque()
-        self._replies = 0
-        self._wake = asyncio.Event()
+        # While a session is ready and something is unsent, a flush is under way.
+        self._unsent: list[tuple[Call, bytes]] = []
+        self._session: Session | None = None
+        self._deadlines = Deadlines(call_seconds)
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin to connect."""
         self._down = None
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(), name="redis link")
 
     async def close(self) -> None:
@@ -85,19 +83,35 @@ class Link:
         """Return when the server has taken a write. Raises as ``execute``."""
         await self.execute(*_WRITE)
 
-    async def execute(self, *command: bytes | str | int) -> Any:
+    def execute(self, *command: bytes | str | int) -> Call:
         """The reply to ``command``: bytes, int, None, or a list of such.
 
-        Raises the ``ResponseError`` that the server answered, and ``ConnectionError`` when there is no connection, or
-        when it is lost: then the command may have been carried out, or be so later. Waits as long as it takes: the
-        caller bounds the time.
+        Raises ``NotSent``, at once or when it is awaited, the ``ResponseError`` that the server answered, and
+        ``TimeoutError`` or ``ConnectionError`` when there was no reply in time, or the connection was lost: then the
+        command may have been carried out, or be so later.
         """
         if self._down is not None:
             raise NotSent(self._down)
-        call: _Call = asyncio.get_running_loop().create_future()
-        self._unsent.append((call, hiredis.pack_command(command)))  # type: ignore[arg-type]  # any length
-        self._wake.set()
-        return await call
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # any length
+        loop = self._loop
+        assert loop is not None
+        call: Call = loop.create_future()
+        self._deadlines.watch(call)
+        if not self._unsent:
+            # With all that is asked in this turn.
+            loop.call_soon(self._flush)
+        self._unsent.append((call, packed))
+        return call
+
+    def _flush(self) -> None:
+        session = self._session
+        if session is None or not session.is_ready:
+            return
+        # What was given up before it was sent is not sent at all.
+        batch = [one for one in self._unsent if not one[0].done()]
+        self._unsent.clear()
+        if batch:
+            session.send(batch)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -107,8 +121,6 @@ class Link:
             self._down = None
             began = clock()
             reason = await self._live()
-            _fail(self._in_flight, Disconnected, f"connection lost: {reason}")
-            self._in_flight.clear()
             if clock() - began > most:
                 # It served until now: the next attempt follows at once, and what was not sent yet waits for it.
                 failures = 0
@@ -123,18 +135,19 @@ class Link:
     async def _live(self) -> str:
         """One connection from the attempt to its end; returns why it ended."""
         connection: Connection | None = None
-        reason = ""
+        reason = "closed"
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 connection = (await self.address.find()).connection()
                 await _greet(connection)
+            self._session = Session(connection, self._flush)
             _logger.info("Redis at %s: connected", self.address)
             self._on_connection(True)
             try:
+                self._flush()
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._write(connection))
-                    tasks.create_task(self._read(connection))
-                    tasks.create_task(self._watch())
+                    tasks.create_task(self._watch(self._session))
+                    await self._session.lost
             finally:
                 self._on_connection(False)
         except* TimeoutError:
@@ -144,50 +157,25 @@ class Link:
             error = group.exceptions[0]
             reason = self.address.without_secret(str(error) or type(error).__name__)
         finally:
+            if self._session is not None:
+                self._session.close(f"connection lost: {reason}")
+                self._session = None
             if connection is not None:
                 await connection.disconnect(nowait=True)
         return reason
 
-    async def _write(self, connection: Connection) -> None:
+    async def _watch(self, session: Session) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            # What was given up before it was sent is not sent at all.
-            batch = [(call, packed) for call, packed in self._unsent if not call.done()]
-            self._unsent.clear()
-            self._in_flight.extend(call for call, _ in batch)
-            if batch:
-                await connection.send_packed_command(
-                    b"".join([packed for _, packed in batch]), check_health=False
-                )
-
-    async def _read(self, connection: Connection) -> None:
-        while True:
-            reply: Any
-            try:
-                reply = await connection.read_response()
-            except ResponseError as error:
-                reply = error
-            self._replies += 1
-            call = self._in_flight.popleft()
-            if not call.done():
-                if isinstance(reply, ResponseError):
-                    call.set_exception(reply)
-                else:
-                    call.set_result(reply)
-            if isinstance(reply, ReadOnlyError):
-                raise Disconnected(_REPLICA)
-
-    async def _watch(self) -> None:
-        while True:
-            waiting, replies = bool(self._in_flight), self._replies
+            waiting, replies = bool(session.in_flight), session.replies
             await pause(self._silence_seconds)
-            if waiting and replies == self._replies:
+            if waiting and replies == session.replies:
                 raise Disconnected(f"no reply for {self._silence_seconds:g} s")
 
     def _refuse(self, reason: str) -> None:
         self._down = reason
-        _fail((call for call, _ in self._unsent), NotSent, reason)
+        for call, _ in self._unsent:
+            if not call.done():
+                call.set_exception(NotSent(reason))
         self._unsent.clear()
 
 
@@ -200,14 +188,8 @@ async def _greet(connection: Connection) -> None:
     try:
         await connection.read_response()
     except ReadOnlyError:
-        raise Disconnected(_REPLICA) from None
+        raise Disconnected(REPLICA) from None
     except ResponseError:
         # Whatever else it has against writing, such as a full disk: what only reads is served. Or the key lies on
         # another node of a cluster.
         pass
-
-
-def _fail(calls: Iterable[_Call], kind: type[Disconnected], reason: str) -> None:
-    for call in calls:
-        if not call.done():
-            call.set_exception(kind(reason))

@@ -5,7 +5,7 @@
 --   l  end of the lease in ms since the epoch; absent: no lease   while pending
 --   a  "1" when armed                                             while pending
 --   d  the day that was charged, YYYY-MM-DD                       while pending
---   r  the packed answer                                          when done
+--   r  the packed answer, see packing.py                          when done
 
 local record = KEYS[1]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import time
 from datetime import date
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from gateway.dependency import ConnectionWatcher
-from gateway.redis import scripts, urls
+from gateway.redis import packing, scripts, urls
 from gateway.redis.bound import within
 from gateway.redis.cluster import ClusterAddress, ClusterLink
 from gateway.redis.keys import Keys
@@ -68,9 +68,9 @@ class RedisStore:
             raise ValueError(f"the URL of Redis {error}") from None
         self._link: Link | ClusterLink
         if isinstance(address, ClusterAddress):
-            self._link = ClusterLink(address, 2 * call_seconds, on_connection)
+            self._link = ClusterLink(address, call_seconds, on_connection)
         else:
-            self._link = Link(address, 2 * call_seconds, on_connection)
+            self._link = Link(address, call_seconds, on_connection)
 
     async def start(self) -> None:
         """Begin to connect."""
@@ -78,7 +78,13 @@ class RedisStore:
 
     async def ping(self) -> None:
         """Return when the server, or every primary of the cluster, has taken a write. Raises ``StoreUnavailable``."""
-        await self._bounded(self._link.ping())
+        try:
+            await within(self._call_seconds, self._link.ping())
+        except (TimeoutError, RedisError) as error:
+            unavailable = self._unavailable(error)
+        else:
+            return
+        raise unavailable
 
     async def close(self) -> None:
         """Disconnect."""
@@ -95,7 +101,8 @@ class RedisStore:
             case [b"begun", armed]:
                 return Begun(armed == 1)
             case [b"replay", packed]:
-                return Replay(Answer.unpack(packed, claim.tracking_id))
+                answer = packing.unpack(packed, claim.tracking_id)
+                return Replay(Answer.unpack(answer, claim.tracking_id))
             case [b"in progress", milliseconds_left]:
                 return InProgress(milliseconds_left)
             case [b"other payload"]:
@@ -113,7 +120,8 @@ class RedisStore:
         keys: tuple[bytes, ...] = (self._record(claim),)
         if answer.status != 202:
             keys += (self._keys.counters(claim.client),)
-        arguments = (claim.token, answer.pack(claim.tracking_id), self._keep_ms)
+        packed = packing.pack(answer.pack(claim.tracking_id), claim.tracking_id)
+        arguments = (claim.token, packed, self._keep_ms)
         if not await self._call(scripts.COMPLETE, keys, arguments):
             raise ClaimLost
 
@@ -169,25 +177,24 @@ class RedisStore:
     async def _call(
         self, script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | str | int, ...]
     ) -> Any:
-        return await self._bounded(self._run(script, keys, arguments))
-
-    async def _run(
-        self, script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | str | int, ...]
-    ) -> Any:
+        started = time.monotonic()
         try:
-            return await self._link.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            # A server that has restarted, or was told to forget its scripts, has done nothing yet.
-            return await self._link.execute("EVAL", script.source, len(keys), *keys, *arguments)
+            try:
+                return await self._link.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                # A server that has restarted, or was told to forget its scripts, has done nothing yet.
+                seconds_left = started + self._call_seconds - time.monotonic()
+                evaluated = self._link.execute("EVAL", script.source, len(keys), *keys, *arguments)
+                return await within(seconds_left, evaluated)
+        except (TimeoutError, RedisError) as error:
+            unavailable = self._unavailable(error)
+        # Not from within: what Redis said may hold a secret.
+        raise unavailable
 
-    async def _bounded(self, step: Coroutine[Any, Any, Any]) -> Any:
-        may_be_done = True
-        try:
-            return await within(self._call_seconds, step)
-        except TimeoutError:
+    def _unavailable(self, error: TimeoutError | RedisError) -> StoreUnavailable:
+        reason = str(error)
+        if isinstance(error, TimeoutError):
             reason = f"no answer within {self._call_seconds * 1000:g} ms"
-        except NotSent as error:
-            reason, may_be_done = str(error), False
-        except RedisError as error:
-            reason = str(error)
-        raise StoreUnavailable(f"Redis at {self._link.address}: {reason}", may_be_done=may_be_done)
+        # A full server refuses a script at its first write.
+        may_be_done = not isinstance(error, (NotSent, OutOfMemoryError))
+        return StoreUnavailable(f"Redis at {self._link.address}: {reason}", may_be_done=may_be_done)

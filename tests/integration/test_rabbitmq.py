@@ -16,7 +16,7 @@ from typing import Any
 import aiormq
 import pytest
 
-from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology, frames, probe
+from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology, probe, publisher
 from gateway.rabbitmq.connection import BrokerConnection
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import RabbitHarness, envelope, usable
@@ -302,11 +302,41 @@ async def test_a_full_queue_refuses_and_loses_nothing(
         return bool(ledger.refused)
 
     await eventually(full)
-    # The broker is well: it is for the delivery side to take messages off the queue.
-    await outbox.ping()
     stored = await place.stored()
     await ledger.accepts_more(outbox)
     assert not ledger.unknown
+    ledger.agrees_with(stored + await place.stored())
+    await ctl("clear_policy", name)
+
+
+async def test_a_queue_that_stays_full_is_complained_of_while_messages_come(
+    place: RabbitHarness, outbox: RabbitOutbox, ctl: Ctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One refusal is a moment's; after some seconds of them the broker is called full, until it confirms again."""
+    name = place.topology.queue
+    await ctl("set_policy", name, f"^{name}$", '{"max-length": 1}', "--apply-to", "queues")
+    ledger = Ledger()
+    complaint = ""
+
+    async def full() -> bool:
+        nonlocal complaint
+        await ledger.publish(outbox)
+        try:
+            await outbox.ping()
+        except BrokerRefused as error:
+            complaint = str(error)
+        return bool(complaint)
+
+    await eventually(full)
+    assert re.fullmatch(
+        r"RabbitMQ has refused the last \d+ messages: see whether the queue is full or unbound", complaint
+    )
+    with monkeypatch.context() as later:
+        later.setattr(publisher, "_RECENT_SECONDS", 0.0)
+        await outbox.ping()
+    stored = await place.stored()
+    await ledger.accepts_more(outbox)
+    await outbox.ping()
     ledger.agrees_with(stored + await place.stored())
     await ctl("clear_policy", name)
 
@@ -581,7 +611,7 @@ async def test_a_queue_that_answers_nothing_is_complained_of_and_the_connection_
 ) -> None:
     # Longer than a probe's interval: that probes are confirmed meanwhile is what shows the connection to be alive.
     outbox = await open_outbox(confirm_seconds=3.0)
-    connection = outbox._connection._connection
+    connection = outbox._connection._session
     ledger = Ledger()
     # As when most of the nodes that hold the queue are gone.
     leader = f"'%2F_{place.topology.queue}'"
@@ -589,7 +619,7 @@ async def test_a_queue_that_answers_nothing_is_complained_of_and_the_connection_
     await asyncio.gather(*(ledger.publish(outbox) for _ in range(5)))
     assert len(ledger.unknown) == 5
     await ping_complaint(outbox, "has not confirmed the last 5 messages")
-    assert outbox._connection._connection is connection
+    assert outbox._connection._session is connection
     await ctl("eval", f"sys:resume({leader}).")
     await ledger.accepts_more(outbox)
     await usable(outbox)
@@ -619,7 +649,7 @@ async def test_the_late_return_of_an_unknown_publish_is_no_answer_to_its_retry(
 
 
 async def test_a_retired_channel_is_closed(place: RabbitHarness, outbox: RabbitOutbox) -> None:
-    connection = outbox._connection._connection
+    connection = outbox._connection._session
     assert connection is not None
     before = len(connection.channels)
     for _ in range(3):
@@ -632,29 +662,24 @@ async def test_a_retired_channel_is_closed(place: RabbitHarness, outbox: RabbitO
 
 
 async def test_a_lost_connection_is_told_from_a_cancellation(
-    outbox: RabbitOutbox, monkeypatch: pytest.MonkeyPatch
+    outbox: RabbitOutbox, rabbit_server: RabbitServer
 ) -> None:
-    async def lose(*arguments: object) -> None:
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(frames, "publish", lose)
-    with pytest.raises(BrokerUnknown):
-        await outbox.publish(envelope())
-
-    async def hang(*arguments: object) -> None:
-        await asyncio.sleep(3600)
-
-    monkeypatch.setattr(frames, "publish", hang)
-    one = envelope()
-    publishing = asyncio.create_task(outbox.publish(one))
-    await asyncio.sleep(0)
-    following = asyncio.create_task(outbox.publish(one))
-    await asyncio.sleep(0)
-    publishing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await publishing
-    with pytest.raises(BrokerUnknown):
-        await following
+    one, another = envelope(), envelope()
+    with rabbit_server.paused():
+        publishing = asyncio.create_task(outbox.publish(one))
+        losing = asyncio.create_task(outbox.publish(another))
+        await asyncio.sleep(0)
+        following = asyncio.create_task(outbox.publish(one))
+        await asyncio.sleep(0)
+        publishing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await publishing
+        with pytest.raises(BrokerUnknown):
+            await following
+        assert outbox._connection._session is not None
+        outbox._connection._session.abort()
+        with pytest.raises(BrokerUnknown):
+            await losing
 
 
 async def test_closing_ends_though_a_cancellation_is_answered_with_another_error(

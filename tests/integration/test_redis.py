@@ -88,6 +88,13 @@ async def eventually(step: Callable[[], Awaitable[Any]]) -> Any:
             await asyncio.sleep(0.02)
 
 
+async def closed(writers: list[asyncio.StreamWriter]) -> None:
+    """Wait until a server that is played here has closed all of its connections."""
+    async with asyncio.timeout(SOON):
+        while not all(writer.is_closing() for writer in writers):
+            await asyncio.sleep(0.01)
+
+
 def some_client() -> Client:
     return Client(f"client {secrets.token_hex(8)}")
 
@@ -364,6 +371,8 @@ async def test_a_pause_of_our_own(
         client = some_client()
         async with opened(server.url, on_connection=told.append) as hasty:
             await recovered(hasty)
+            # From here on the server knows the script, and needs not be asked twice.
+            await hasty.take(client, TODAY, "first", None)
             for _ in range(3):
                 asked = [asyncio.create_task(hasty.take(client, TODAY, f"{n}", None)) for n in range(50)]
                 for _ in range(10):
@@ -401,6 +410,7 @@ async def test_half_open_connection(server: RedisServer) -> None:
             await store.ping()
         await recovered(store)
         assert len(opened_here) >= 2
+    await closed(opened_here)
 
 
 async def test_a_step_that_was_given_up_before_it_was_sent_is_never_sent(server: RedisServer) -> None:
@@ -497,6 +507,35 @@ async def test_script_flush(store: RedisStore, direct: redis.Redis) -> None:
         direct.script_flush()
 
 
+async def test_sending_a_script_takes_no_more_time_than_a_call_has() -> None:
+    """Being told that it is unknown, and sending it, are one call."""
+    commands: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while data := await reader.read(65536):
+            if b"EVAL" not in data:
+                writer.write(b"+OK\r\n" * data.count(b"*"))
+                continue
+            commands.append(data.split()[2])
+            await asyncio.sleep(0.3)
+            writer.write(b":1\r\n" if b"EVALSHA" not in data else b"-NOSCRIPT No matching script.\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, HOST, 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with opened(f"redis://{HOST}:{port}", call_seconds=0.5) as store:
+            await recovered(store)
+            with pytest.raises(StoreUnavailable, match="no answer within 500 ms"):
+                await store.suspend(claim_on(some_client()))
+        assert commands in ([b"EVALSHA", b"EVAL"], [b"EVALSHA"])
+        async with opened(f"redis://{HOST}:{port}", **PATIENTLY) as patient:
+            await patient.suspend(claim_on(some_client()))
+        assert commands[-2:] == [b"EVALSHA", b"EVAL"]
+    await closed(writers)
+
+
 async def test_connection_closed_by_the_server(store: RedisStore, direct: redis.Redis) -> None:
     """A connection that the server or something in between closes is replaced."""
     for _ in range(3):
@@ -516,19 +555,30 @@ async def test_out_of_memory(store: RedisStore, direct: redis.Redis) -> None:
         await store.take(client, TODAY, claim.token, claim)
     loose = await store.take(client, TODAY, "loose", None)
     assert isinstance(loose, Reservation)
+    late = Reservation(client.name, TODAY, None, 1, "late")
     direct.config_set("maxmemory", 1)
     try:
-        with pytest.raises(StoreUnavailable, match="maxmemory"):
-            await store.begin(claim_on(client, "new"))
-        with pytest.raises(StoreUnavailable, match="maxmemory"):
-            await store.take(client, TODAY, "new", None)
+        for step in (
+            store.begin(claim_on(client, "new")),
+            store.take(client, TODAY, "new", None),
+            store.take(client, TODAY, claims[0].token, claims[0]),
+            store.arm(claims[0]),
+        ):
+            with pytest.raises(StoreUnavailable, match="maxmemory") as raised:
+                await step
+            # So nobody has to undo it, which would take memory.
+            assert not raised.value.may_be_done
+        for _ in range(2):
+            await store.give_back(loose)
+            await store.give_back(late)
         await store.complete(claims[0], accepted(claims[0].tracking_id))
         await store.release(claims[1])
         await store.suspend(claims[2])
         await store.complete(claims[3], Answer(422, b"{}"))
     finally:
         direct.config_set("maxmemory", 0)
-    assert await used_by(store, client) == 3
+    assert isinstance(await store.take(client, TODAY, "late", None), QuotaExceeded)
+    assert await used_by(store, client) == 2
     assert await store.begin(claim_on(client, "0")) == Replay(accepted(claims[0].tracking_id))
     assert await store.begin(claim_on(client, "1")) == Begun()
     assert await store.begin(claim_on(client, "2")) == Begun(armed=True)

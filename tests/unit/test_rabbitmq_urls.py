@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+import ssl
+from base64 import b64encode
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
+import certifi
 import pytest
 
 from gateway.rabbitmq import urls
@@ -60,3 +63,52 @@ def test_what_names_no_broker_is_told_what_to_write_and_is_not_repeated(url: str
     assert raised.value.__context__ is None
     assert "s3" not in str(raised.value)
     assert "cr3t" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        *(
+            (f"heartbeat={value}", "option heartbeat")
+            for value in ("abc", "", "0", "-1", "1.5", "65535", "٣")
+        ),
+        ("timeout=s3cr3t", "option timeout"),
+        *((f"no_verify_ssl={value}", "option no_verify_ssl") for value in ("", "false", "true", "yes")),
+        *((f"cadata={value}", "option cadata") for value in ("", "s3cr3t", "abc", "YWJj", "é")),
+        ("auth=amqplain", "option auth"),
+        *((f"{name}=", f"option {name}") for name in ("name", "cafile", "capath", "certfile", "keyfile")),
+        ("hearbeat=30", "no options behind"),
+        ("s3cr3t@h", ""),
+        ("heartbeat=5&heartbeat=s3cr3t", "option heartbeat"),
+    ],
+)
+def test_an_option_that_has_no_sense_is_told_what_to_write(option: str, told: str) -> None:
+    """Aiormq would pass over it, connect otherwise than was meant, or fail when it connects."""
+    with pytest.raises(ValueError, match=rf"^must have .*{told}") as raised:
+        urls.parse(f"amqps://u:p@h/,amqps://u:p@h2/?{option}")
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_every_option_of_the_library_may_be_given() -> None:
+    """As they are meant, they stay as they are."""
+    certificate = ssl.create_default_context(cafile=certifi.where()).get_ca_certs(binary_form=True)[0]
+    options = {
+        "heartbeat": "30",
+        "timeout": "3",
+        "name": "x",
+        "auth": "EXTERNAL",
+        "cafile": "/ca.pem",
+        "capath": "/ca",
+        "cadata": b64encode(certificate).decode(),
+        "certfile": "/cert.pem",
+        "keyfile": "/key.pem",
+        "no_verify_ssl": "0",
+    }
+    (found,) = urls.parse(f"amqps://h/?{urlencode(options)}")
+    assert dict(parse_qsl(urlsplit(found).query)) == options
+
+
+def test_all_mistakes_about_options_come_at_once() -> None:
+    with pytest.raises(ValueError, match=r"option heartbeat; .* option auth; .* no options behind") as raised:
+        urls.parse("amqp://h/?heartbeat=x&auth=x&x=x,amqp://h2/?heartbeat=y")
+    assert str(raised.value).count("heartbeat;") == 1
