@@ -14,20 +14,21 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import schemas
 from gateway import backends, logs, process, settings, stages
 from gateway.clock import SystemClock
 from gateway.health import Health
 from gateway.heartbeat import Heartbeats
+from gateway.logs import Log
 from gateway.measured import MeasuredOutbox, MeasuredStore
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.settlement import SettlingStore
 from gateway.telemetry import GatewayTelemetry
 from pipeline import codes
-from pipeline.admission import Admission, InFlight
+from pipeline.admission import Admission
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
 from pipeline.publish import Publish
@@ -47,22 +48,47 @@ class ExactRoute(Route):
         return super().matches(scope) if scope["path"] == self.path else (Match.NONE, {})
 
 
-def from_environment() -> Starlette:
+class Gateway(Starlette):
+    """Starlette, with a door of its own for sends.
+
+    A send needs neither the search of the router nor the error handling that lies around it: it has a boundary of its
+    own. The route stands in the router too, so that another method on its path is refused with 405; no send gets there.
+    """
+
+    def __init__(self, send: ASGIApp, **options: Any) -> None:
+        super().__init__(**options)
+        self._send = send
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] == "http" and scope["path"] == SEND_PATH and scope["method"] == "POST":
+            scope["app"] = self
+            await self._send(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def from_environment() -> Gateway:
     """The application as a server's workers make it, each for itself. Raises ``ConfigurationError``."""
-    configured = settings.load(settings.environment())
-    logs.configure(configured.service_name, configured.log_level)
-    return create(configured)
+    return of_process(settings.load(settings.environment()))
 
 
-def create(configured: Settings) -> Starlette:
+def of_process(configured: Settings) -> Gateway:
+    """The application of a process that does nothing but serve it."""
+    app = create(configured, logs.configure(configured.service_name, configured.log_level))
+    process.spare_garbage_collection()
+    return app
+
+
+def create(configured: Settings, log: Log) -> Gateway:
     """The application; opens nothing before its lifespan begins."""
     metrics = Metrics()
     metrics.describe_providers(configured.providers)
-    telemetry = GatewayTelemetry(metrics)
+    metrics.watch_log(lambda: log.dropped)
+    telemetry = GatewayTelemetry(metrics, log)
     clock = SystemClock()
     parts = backends.choose(configured, metrics)
     store = SettlingStore(MeasuredStore(parts.store, metrics))
-    in_flight = InFlight(configured.max_in_flight, metrics.in_flight.set)
     health = Health([parts.store, parts.broker], parts.spool)
     heartbeats = Heartbeats(
         parts.bus,
@@ -99,11 +125,11 @@ def create(configured: Settings) -> Starlette:
         SEND_PATH,
         Timed(publish, "publish", telemetry),
         methods=["POST"],
-        middleware=[
-            Middleware(Admission, in_flight=in_flight),
-            *timed(stages.build(configured.pipeline, configured.stage_options, services), telemetry),
-        ],
+        middleware=timed(stages.build(configured.pipeline, configured.stage_options, services), telemetry),
     )
+    boundary = Boundary(send.app, clock, telemetry, is_send=True)
+    admission = Admission(boundary, configured.max_in_flight, clock, telemetry)
+    metrics.watch_in_flight(lambda: admission.in_flight)
 
     async def scrape(request: Request) -> Response:
         body, content_type = metrics.exposition(request.headers.get("accept", ""))
@@ -111,7 +137,7 @@ def create(configured: Settings) -> Starlette:
 
     def drain() -> None:
         health.is_draining = True
-        in_flight.drain()
+        boundary.drain()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -120,7 +146,7 @@ def create(configured: Settings) -> Starlette:
                 await part.start()
                 stack.push_async_callback(part.close)
             stack.push_async_callback(store.close)
-            for work in (heartbeats.run(), process.end_with_parent()):
+            for work in (heartbeats.run(), process.end_with_parent(), metrics.keep_up()):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
             stack.enter_context(process.before_the_end(drain))
             # The first senders should not be refused only because connections are still being made. Nor must a store
@@ -134,7 +160,8 @@ def create(configured: Settings) -> Starlette:
             yield
             logger.info("stopping: every request has its answer")
 
-    app = Starlette(
+    app = Gateway(
+        admission,
         routes=[
             send,
             ExactRoute("/healthz", health.alive),

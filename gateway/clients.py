@@ -58,14 +58,15 @@ class ConfiguredClients:
 def mistakes(document: object) -> list[str]:
     """What is wrong with a configuration of clients; entries are counted and named, keys never shown."""
     schema = load("clients")
-    violations = schema.violations(document)
-    if violations or not isinstance(document, dict):
+    violations = schema.violations_unless_valid(document)
+    if not isinstance(document, dict):
+        return [f"the whole document: {violation.message}" for violation in violations]
+    if violations:
+        positions = {key: position for position, key in enumerate(document, 1)}
         return [
-            f"{place}: {violation.message}"
+            f"{_place(document, positions, path)}: {violation.message}"
             for violation in violations
-            for place in (
-                _places(document, violation.path) if violation.path else _bad_keys(document, schema)
-            )
+            for path in ([violation.path] if violation.path else _bad_keys(document, schema))
         ]
     found = []
     seen: dict[bytes, int] = {}
@@ -112,17 +113,15 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _bad_keys(document: object, schema: Schema) -> list[str]:
+def _bad_keys(document: dict[str, Any], schema: Schema) -> list[tuple[str]]:
     """A violation without a path is about API keys, which are shown to nobody: say which entries they stand in."""
-    if not isinstance(document, dict):
-        return ["the whole document"]
-    pattern = schema.document["propertyNames"]["pattern"]
-    return [place for key in document if not re.search(pattern, key) for place in _places(document, (key,))]
+    pattern = re.compile(schema.document["propertyNames"]["pattern"])
+    return [(key,) for key in document if not pattern.search(key)]
 
 
-def _places(document: Any, path: tuple[str | int, ...]) -> list[str]:
-    position = list(document).index(path[0]) + 1
-    entry = document[path[0]]
+def _place(document: dict[str, Any], positions: Mapping[str, int], path: tuple[str | int, ...]) -> str:
+    key = str(path[0])
+    entry = document[key]
     name = entry.get("name") if isinstance(entry, dict) else None
     whose = f" (client '{name}')" if isinstance(name, str) else ""
-    return [f"entry {position}{whose}" + "".join(f", {token}" for token in path[1:])]
+    return f"entry {positions[key]}{whose}" + "".join(f", {token}" for token in path[1:])

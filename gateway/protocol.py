@@ -1,8 +1,9 @@
 """uvicorn's HTTP protocol, with what it leaves open settled: the bounds of a request's head, and what is no HTTP.
 
 A head that is too large or too slow ends its connection. What the parser refuses is answered in the form of every other
-error. And an offer to upgrade, such as Java's HTTP client makes with each request, is passed over as RFC 9110, 7.8
-allows: the parser would take the body for the new protocol's.
+error. Who closes only his sending side, as some tools do after a request, gets his answer. And an offer to upgrade,
+such as Java's HTTP client makes with each request, is passed over as RFC 9110, 7.8 allows: the parser would take the
+body for the new protocol's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import http
 import re
 import sys
 import uuid
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +21,7 @@ import httptools
 from loguru import logger
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.one_write import OneWrite
 from pipeline import codes
 from pipeline.failures import Refused
 
@@ -26,6 +29,9 @@ HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte, and a new connection to begin one."""
 HEAD_BYTES = 64 * 1024
 """How large a head may be; more in one packet may pass, since the parser has it then."""
+
+WRITE_SECONDS = 8.0
+"""How long a client may take none of its answers; shorter than a request's deadline."""
 
 _METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -43,26 +49,49 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._is_in_head = True
         self._is_in_body = False
         self._received = b""
-        self._unanswered: list[RequestResponseCycle] = []
-        self._expect_head()
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._end_head()
+        self._end_write_timer()
         for cycle in self._unanswered:  # uvicorn tells only the latest.
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        """The client takes too little of its answers: what waits to send it more must not wait for ever."""
+        super().pause_writing()
+        self._end_write_timer()
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        self._end_write_timer()
+        super().resume_writing()
+
+    def _end_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # As asyncio has it; uvicorn narrows it to None.
+        """The client sends no more, but may still read: the connection ends when what came whole is answered."""
+        return self._end_with_the_last_whole()
+
     def data_received(self, data: bytes) -> None:
         """Bytes are there; if they belong to a head that is still arriving they are counted."""
         if not self._is_in_body and b"upgrade:" in data.lower():
             head, end, rest = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
-        if self._head_timer is not None:
+        if self._is_in_head:
             self._head_bytes += len(data)
         self._received = data
         # Bytes alone end no idling, only a request does: neither a line feed too many nor the rest of a body that was
@@ -71,13 +100,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if idling is not None:
             self._idle_on(idling)
-        if self._head_timer is not None and self._head_bytes > HEAD_BYTES:
-            self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
+        if self._is_in_head:
+            self._bound_head()
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
 
     def _idle_on(self, idling: asyncio.TimerHandle) -> None:
         """Let the timer of an idle connection run on, unless a request has begun meanwhile."""
         answered = all(cycle.response_complete for cycle in self._unanswered)
-        if answered and self._head_timer is None and not self.transport.is_closing():
+        if answered and not self._is_in_head and not self.transport.is_closing():
             self.timeout_keep_alive_task = idling
         else:
             idling.cancel()
@@ -85,7 +116,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a head."""
         super().on_message_begin()
-        self._expect_head()
+        self._is_in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has seen a header; what follows a chunked body is none that anybody here should believe."""
@@ -98,9 +129,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             # The offer came in pieces. Refused rather than served without its body.
             raise ValueError("an offer to upgrade")
-        self._is_in_body = True
         super().on_headers_complete()
-        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        if self.scope["method"] != "HEAD":  # The cycle writes no body for it, so nothing would send the head.
+            self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]  # all of a transport that it uses
+        self._is_in_body = True
+        while self._unanswered and self._unanswered[0].response_complete:  # They are answered in order.
+            self._unanswered.popleft()
         self._unanswered.append(self.cycle)
 
     def on_message_complete(self) -> None:
@@ -119,18 +153,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(Refused(codes.BAD_REQUEST))
 
     def _refuse(self, refused: Refused) -> None:
-        self._end_head()
-        earlier = [
-            cycle for cycle in self._unanswered if cycle is not self.cycle and not cycle.response_complete
-        ]
-        if self._is_in_body and earlier:
-            # The broken request waits behind others: it is forgotten, and the last of them ends the connection.
-            self.pipeline.popleft()
-            self.cycle, self._is_in_body = earlier[-1], False
-        latest: RequestResponseCycle | None = self.cycle
-        if latest is not None and not latest.response_complete and not self._is_in_body:
-            # Earlier requests on this connection wait for their answers, and must not get this one: the last ends it.
-            latest.keep_alive = False
+        if self._end_with_the_last_whole():
+            # Earlier requests on this connection wait for their answers, and must not get this one.
             self.flow.pause_reading()
             return
         tracking_id = str(uuid.uuid4())
@@ -151,11 +175,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.write(first + lines + b"\r\n" + answer.body)
         self.transport.close()
 
-    def _expect_head(self) -> None:
-        if self._head_timer is None:
+    def _end_with_the_last_whole(self) -> bool:
+        """Have the last request that came whole end the connection by its answer; False when none waits for one."""
+        self._end_head()
+        waiting = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        whole = [cycle for cycle in waiting if cycle is not self.cycle or not self._is_in_body]
+        if not whole:
+            return False
+        if self._is_in_body:
+            # The request that is not whole waits behind others: it is forgotten.
+            self.pipeline.popleft()
+            self.cycle, self._is_in_body = whole[-1], False
+        self.cycle.keep_alive = False
+        return True
+
+    def _bound_head(self) -> None:
+        """Start the head's time; a head that comes whole, as nearly all do, needs no timer."""
+        if self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _end_head(self) -> None:
+        self._is_in_head = False
         self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()

@@ -24,7 +24,7 @@ def catalogue(document: Mapping[str, Mapping[str, Any]]) -> Providers:
 
 def mistakes(document: object) -> list[str]:
     """What is wrong with a configuration of providers."""
-    violations = load("providers").violations(document)
+    violations = load("providers").violations_unless_valid(document)
     if violations or not isinstance(document, dict):
         return [_told(document, violation) for violation in violations]
     try:

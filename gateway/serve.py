@@ -8,26 +8,30 @@ import resource
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from gateway.protocol import BoundedHttpProtocol
 from gateway.settings import Settings
 
-# Long enough for every request in flight to get its answer (see pipeline.admission), short of the 15 s promised.
+# Long enough for every request in flight to get its answer (see pipeline.boundary), short of the 15 s promised.
 _GRACE_SECONDS = 14
 
 
 def serve(settings: Settings, workers: int) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
-    Each worker reads the configuration from the environment for itself: digests are all that a process keeps of keys,
-    so there is nothing to hand over.
+    Of several workers each reads the configuration from the environment for itself: digests are all that a process
+    keeps of keys, so there is nothing to hand over.
     """
+    # Metrics of one worker need no files, whatever this process was started from.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     config = uvicorn.Config(
-        "gateway.app:from_environment",
+        _app(settings) if workers == 1 else "gateway.app:from_environment",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -47,14 +51,24 @@ def serve(settings: Settings, workers: int) -> int:
         signal.signal(number, _end)
     # A terminal that goes away does not end a service.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # Metrics of one worker need no files, whatever this process was started from.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     _allow_many_connections()
     if workers == 1:
         server = uvicorn.Server(config)
         server.run()
         return 0 if server.started else 3
     return _serve_in_several(config)
+
+
+def _app(settings: Settings) -> Callable[[], ASGIApp]:
+    """Makes the application of the only worker, from the configuration that this process has read already."""
+
+    def make() -> ASGIApp:
+        # Not before: prometheus_client looks at the environment when it is imported.
+        from gateway.app import of_process  # noqa: PLC0415
+
+        return of_process(settings)
+
+    return make
 
 
 def _serve_in_several(config: uvicorn.Config) -> int:

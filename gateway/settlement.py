@@ -1,6 +1,6 @@
-"""Steps that undo what a request took, made to happen in the end when the store fails them at first.
+"""A request's last steps on the store, made to happen in the end when the store fails them at first.
 
-A refusal costs nothing: not even where the store went away between taking and giving back. A step that undoes is
+A refusal costs nothing: not even where the store went away between taking and giving back. Each of these steps is
 marked by its token and changes nothing the second time, so it may be repeated until the store answers.
 """
 
@@ -12,13 +12,14 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import date
+from functools import partial
 
 from loguru import logger
 
 from gateway.measured import Store
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
-from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
+from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
 
 OWED_SECONDS = 240.0
 """How long a step is tried again; the record that tells whether a message was taken lives a little longer."""
@@ -27,11 +28,13 @@ _MOST_OWED = 100_000
 _PAUSE_SECONDS = 0.25
 _LAST_CHANCE_SECONDS = 1.0
 
+_UNSETTLED = (StoreUnavailable, asyncio.CancelledError)
+
 _Step = Callable[[], Awaitable[None]]
 
 
 class SettlingStore:
-    """A store whose ``give_back``, ``release`` and ``suspend`` are tried again in the background when they fail.
+    """A store whose ``complete``, ``give_back``, ``release`` and ``suspend`` are tried again in the background.
 
     They raise ``StoreUnavailable`` all the same, so that the failure is logged and counted where it happened.
     """
@@ -51,15 +54,27 @@ class SettlingStore:
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """See ``pipeline.ports.Claims``."""
-        await self.store.complete(claim, answer)
+        try:
+            await self.store.complete(claim, answer)
+        except _UNSETTLED:
+            self._owe(partial(self.store.complete, claim, answer))
+            raise
 
     async def release(self, claim: Claim) -> None:
         """See ``pipeline.ports.Claims``."""
-        await self._surely(lambda: self.store.release(claim))
+        try:
+            await self.store.release(claim)
+        except _UNSETTLED:
+            self._owe(partial(self.store.release, claim))
+            raise
 
     async def suspend(self, claim: Claim) -> None:
         """See ``pipeline.ports.Claims``."""
-        await self._surely(lambda: self.store.suspend(claim))
+        try:
+            await self.store.suspend(claim)
+        except _UNSETTLED:
+            self._owe(partial(self.store.suspend, claim))
+            raise
 
     async def take(
         self, client: Client, day: date, token: str, claim: Claim | None
@@ -69,7 +84,11 @@ class SettlingStore:
 
     async def give_back(self, reservation: Reservation) -> None:
         """See ``pipeline.ports.Quotas``."""
-        await self._surely(lambda: self.store.give_back(reservation))
+        try:
+            await self.store.give_back(reservation)
+        except _UNSETTLED:
+            self._owe(partial(self.store.give_back, reservation))
+            raise
 
     async def close(self) -> None:
         """Give what is still owed one last chance."""
@@ -81,17 +100,13 @@ class SettlingStore:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._settling
         if self._owed:
-            logger.warning("{} steps on the store could not be undone before the end", len(self._owed))
+            logger.warning("{} steps on the store could not be taken before the end", len(self._owed))
 
-    async def _surely(self, step: _Step) -> None:
-        try:
-            await step()
-        except (StoreUnavailable, asyncio.CancelledError):
-            if len(self._owed) < _MOST_OWED:
-                self._owed.append((time.monotonic() + OWED_SECONDS, step))
-            if self._settling is None or self._settling.done():
-                self._settling = asyncio.create_task(self._settle(), name="settlement")
-            raise
+    def _owe(self, step: _Step) -> None:
+        if len(self._owed) < _MOST_OWED:
+            self._owed.append((time.monotonic() + OWED_SECONDS, step))
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle(), name="settlement")
 
     async def _settle(self) -> None:
         """Take the owed steps one after the other until there are none; a failure is reason to pause."""
@@ -106,12 +121,14 @@ class SettlingStore:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 else:
                     given_up += 1
+            except ClaimLost:
+                pass  # It was done the first time, or another request has resumed the claim.
             except asyncio.CancelledError:
                 self._owed.appendleft((until, step))  # The end counts what is still owed.
                 raise
             except Exception:  # noqa: BLE001 - a bug with one step must not keep the others from being taken
-                logger.exception("a step on the store could not be undone")
+                logger.exception("a step on the store could not be taken")
         if given_up:
             logger.warning(
-                "{} steps on the store were not undone within {} s: given up", given_up, OWED_SECONDS
+                "{} steps on the store were not taken within {} s: given up", given_up, OWED_SECONDS
             )

@@ -1,61 +1,51 @@
-"""The bound on sends in flight: one more is refused at once, never queued."""
+"""The bound on sends in flight: one more is refused at once, in microseconds, never queued."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
-from pipeline.context import Context
 from pipeline.failures import Refused
+from pipeline.ids import random_uuid
+from pipeline.ports import Clock, Telemetry
 
-# After SIGTERM every request is to have its answer within 15 s: these for its body, then REQUEST_SECONDS.
-_DRAIN_BODY_SECONDS = 3.0
-
-
-class InFlight:
-    """The sends in flight in this process, at most ``limit``; ``watch`` is told their number at each change."""
-
-    def __init__(self, limit: int, watch: Callable[[int], None]) -> None:
-        self.limit = limit
-        self.watch = watch
-        self.contexts: set[Context] = set()
-
-    @contextmanager
-    def holding(self, context: Context) -> Iterator[None]:
-        """Count a request in, or refuse it."""
-        if len(self.contexts) >= self.limit:
-            raise Refused(
-                codes.SERVICE_UNAVAILABLE,
-                "Too many requests are in flight. Nothing was sent; try again in a second.",
-                retry_after=1,
-            )
-        self.contexts.add(context)
-        self.watch(len(self.contexts))
-        try:
-            yield
-        finally:
-            self.contexts.discard(context)
-            self.watch(len(self.contexts))
-
-    def drain(self) -> None:
-        """The process is about to end: bodies that are still arriving must hurry."""
-        for context in self.contexts:
-            context.hurry(_DRAIN_BODY_SECONDS)
+_MESSAGE = "Too many requests are in flight. Nothing was sent; try again in a second."
 
 
 class Admission:
-    """Outermost of a send: counts it in, or refuses it in microseconds."""
+    """Outermost of a send, outside its boundary: serves at most ``limit`` at once.
 
-    def __init__(self, app: ASGIApp, in_flight: InFlight) -> None:
+    In an overload refusals are what a process does most. So this one is not raised: it is answered and told right here.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, clock: Clock, telemetry: Telemetry) -> None:
         self.app = app
-        self.in_flight = in_flight
+        self.limit = limit
+        self.clock = clock
+        self.telemetry = telemetry
+        self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        context = Context.of(scope)
-        context.is_send = True
-        with self.in_flight.holding(context):
+        if self.in_flight >= self.limit:
+            await self._refuse(send)
+            return
+        self.in_flight += 1
+        try:
             await self.app(scope, receive, send)
+        finally:
+            self.in_flight -= 1
+
+    async def _refuse(self, send: Send) -> None:
+        started = time.perf_counter()
+        tracking_id = random_uuid()
+        refusal = Refused(
+            codes.SERVICE_UNAVAILABLE,
+            _MESSAGE,
+            retry_after=1,
+            headers=((b"x-tracking-id", tracking_id.encode()),),
+        )
+        await refusal.answer(tracking_id, self.clock.now()).send(send)
+        self.telemetry.overloaded(tracking_id, refusal, time.perf_counter() - started)

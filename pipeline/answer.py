@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.types import Send
 
@@ -11,8 +11,7 @@ JSON = b"application/json"
 _ACCEPTED = b"v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole answer: status, body, content type, and headers that concern this one answer only."""
 
     status: int

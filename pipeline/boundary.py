@@ -1,7 +1,7 @@
-"""The outermost boundary: every request gets a tracking_id, a deadline, one answer, and one line in the log.
+"""The boundary: every request inside it gets a tracking_id, a deadline, one answer, and one line in the log.
 
-It stands outside Starlette's own error handling, so that whatever is raised anywhere inside becomes an ErrorResponse
-here and nowhere else.
+Two of them stand side by side, one around the stages of a send and one around the router with all other paths, outside
+Starlette's own error handling: whatever is raised anywhere inside becomes an ErrorResponse here and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,25 +16,34 @@ from pipeline.context import Context
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
 from pipeline.payload import ClientDisconnected
 from pipeline.ports import Clock, Telemetry
+from pipeline.timer import Timers
 
 CLIENT_CLOSED_REQUEST = 499
 """The status in logs and metrics of a request whose client went away, or that was cut off; nothing is sent."""
 
+# After SIGTERM every request is to have its answer within 15 s: these for its body, then REQUEST_SECONDS.
+_DRAIN_BODY_SECONDS = 3.0
+
 
 class Boundary:
-    """Outermost of the application."""
+    """Around ``app``; ``is_send`` when all that it serves are sends."""
 
-    def __init__(self, app: ASGIApp, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock, telemetry: Telemetry, *, is_send: bool = False) -> None:
         self.app = app
+        self.is_send = is_send
         self.clock = clock
         self.telemetry = telemetry
+        self.timers = Timers()
+        self.contexts: set[Context] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; raises nothing but cancellation."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        context = Context(scope)
+        context = Context(scope, self.timers)
+        context.is_send = self.is_send
+        self.contexts.add(context)
         status = 0
 
         async def answering(message: Message) -> None:
@@ -52,7 +61,7 @@ class Boundary:
         error: BaseException | None = None
         try:
             try:
-                async with context.timer:
+                with context.timer:
                     await self.app(scope, receive, answering)
             except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - a bug anywhere inside is answered here
                 error = raised
@@ -63,7 +72,15 @@ class Boundary:
             if isinstance(error, asyncio.CancelledError):
                 raise error
         finally:
+            self.contexts.discard(context)
             self.telemetry.answered(context, status or CLIENT_CLOSED_REQUEST, failure)
+            # Their tracebacks hold this frame: a circle would wait for the garbage collector.
+            del failure, error
+
+    def drain(self) -> None:
+        """The process is about to end: bodies that are still arriving must hurry."""
+        for context in self.contexts:
+            context.hurry(_DRAIN_BODY_SECONDS)
 
     def _answer(self, context: Context, failure: NotAccepted) -> Answer:
         if context.is_published:

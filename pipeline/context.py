@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-import uuid
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope
 
 from pipeline import payload
+from pipeline.ids import random_uuid
 from pipeline.payload import Payload
+from pipeline.timer import Timer, Timers
 
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
@@ -25,40 +26,45 @@ Fact = TypeVar("Fact")
 class Context:
     """What is known of one request. It lives in the ASGI scope, from the boundary to the answer.
 
-    ``stage`` is the one that works at present, ``own_since`` the start of its own time, ``headers`` go into the answer
-    whatever it will be. ``is_send`` tells a send from the other paths, ``is_reading`` that its body is still arriving,
-    ``may_be_published`` that its message may be on the queue, by this request or by an earlier one under its key, and
-    ``is_published`` that the outbox has confirmed it. ``api_key_hint`` is the part of the API key that logs may show,
-    ``timer`` the request's deadline.
+    ``is_send`` tells a send from the other paths, ``is_reading`` that its body is still arriving, ``may_be_published``
+    that its message may be on the queue, by this request or by an earlier one under its key, and ``is_published`` that
+    the outbox has confirmed it. ``headers`` go into the answer whatever it will be. ``api_key_hint`` is the part of the
+    API key that logs may show, ``timer`` the request's deadline, and ``inner_seconds`` what the stages inside the
+    present one took.
     """
 
     __slots__ = (
         "_facts",
+        "_headers",
+        "_method",
+        "_path",
         "_payload",
-        "_scope",
+        "_raw_headers",
+        "_tracking_id",
         "api_key_hint",
         "arrived",
         "headers",
+        "inner_seconds",
         "is_published",
         "is_reading",
         "is_send",
         "may_be_published",
-        "own_since",
-        "stage",
         "timer",
-        "tracking_id",
     )
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._facts: dict[type, object] = {}
+    def __init__(self, scope: Scope, timers: Timers) -> None:
+        # Not the scope itself, which holds this context: a circle would wait for the garbage collector.
+        self._method: str = scope["method"]
+        self._path: str = scope["path"]
+        self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._facts: dict[type, Any] = {}
+        self._headers: dict[bytes, bytes] | None = None
         self._payload: Payload | None = None
-        self.tracking_id = str(uuid.uuid4())
+        self._tracking_id: str | None = None
         self.arrived = time.perf_counter()
-        self.own_since = self.arrived
-        self.stage: str | None = None
+        self.inner_seconds = 0.0
         self.headers: dict[bytes, bytes] = {}
-        self.timer = asyncio.timeout(BODY_SECONDS)
+        self.timer = Timer(BODY_SECONDS, timers)
         self.is_published = False
         self.may_be_published = False
         self.is_reading = False
@@ -69,14 +75,29 @@ class Context:
     @classmethod
     def of(cls, scope: Scope) -> Context:
         """The context of the request that this scope belongs to."""
-        return cast(Context, scope[_KEY])
+        context: Context = scope[_KEY]
+        return context
+
+    @property
+    def tracking_id(self) -> str:
+        """The request's id: drawn at random when it is first asked for, unless a stage has set it."""
+        if self._tracking_id is None:
+            self._tracking_id = random_uuid()
+        return self._tracking_id
+
+    @tracking_id.setter
+    def tracking_id(self, tracking_id: str) -> None:
+        """Give the request an id that is not random."""
+        self._tracking_id = tracking_id
 
     def __getitem__(self, fact: type[Fact]) -> Fact:
-        return cast(Fact, self._facts[fact])
+        found: Fact = self._facts[fact]
+        return found
 
     def get(self, fact: type[Fact]) -> Fact | None:
         """The fact of this type, or None while no stage has added it."""
-        return cast("Fact | None", self._facts.get(fact))
+        found: Fact | None = self._facts.get(fact)
+        return found
 
     def add(self, fact: Any) -> None:
         """Add a fact under its own type, in place of an earlier one."""
@@ -84,9 +105,9 @@ class Context:
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a request header, by its lower-case name; several are joined by ``, `` (RFC 9110, 5.3)."""
-        # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
-        values = [value.strip(b" \t") for key, value in self._scope["headers"] if key == name]
-        return b", ".join(values) if values else None
+        if self._headers is None:
+            self._headers = _fields(self._raw_headers)
+        return self._headers.get(name)
 
     async def payload(self, receive: Receive) -> Payload:
         """The request's body, read at the first call.
@@ -95,18 +116,26 @@ class Context:
         """
         if self._payload is None:
             self.is_reading = True
-            raw = await payload.read(self._scope, receive)
+            raw = await payload.read(self.header, receive)
             self.is_reading = False
-            self.timer.reschedule(asyncio.get_running_loop().time() + REQUEST_SECONDS)
+            self.timer.reschedule(self.timer.from_now(REQUEST_SECONDS))
             self._payload = payload.parse(raw)
         return self._payload
 
     def fingerprint(self, body: Payload) -> bytes:
         """SHA-256 over method, route and canonical body: what makes two requests under one key the same."""
-        return body.fingerprint(self._scope)
+        return body.fingerprint(self._method, self._path)
 
     def hurry(self, seconds: float) -> None:
         """Give a body that is still arriving this many seconds at the most."""
         if self.is_reading and not self.timer.expired():
-            latest = asyncio.get_running_loop().time() + seconds
-            self.timer.reschedule(min(latest, self.timer.when() or latest))
+            self.timer.reschedule(min(self.timer.from_now(seconds), self.timer.when()))
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
+        stripped = value.strip(b" \t")
+        fields[name] = fields[name] + b", " + stripped if name in fields else stripped
+    return fields

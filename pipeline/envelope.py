@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import orjson
 
@@ -19,8 +20,7 @@ class ConfigFingerprint:
     providers: str
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A message, where it goes and until when it is worth delivering. ``client`` is a name, never an API key."""
 
     tracking_id: str

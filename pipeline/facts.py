@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import date
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,7 @@ class Client:
     daily_quota: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """The validated request. ``providers`` are as the caller wrote them; None when he wrote none."""
 
     to: str
@@ -31,8 +31,7 @@ class Message:
     providers: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Canonical provider names in the order in which they are to be tried; empty for smart selection."""
 
     providers: tuple[str, ...] = ()
@@ -59,8 +58,7 @@ class Claim:
         return cls(client.name, key, fingerprint, derive_tracking_id(client.name, key, fingerprint))
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """One message taken from a client's quota of one UTC day.
 
     ``limit`` is None where there is none; ``used`` counts this message. ``token`` makes giving it back happen at most

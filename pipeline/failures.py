@@ -4,7 +4,8 @@
     ├── Refused           nothing was published: what was taken is given back
     └── OutcomeUnknown    it may have been published: what was taken is kept
 
-A stage raises; the boundary answers. Nothing else in the gateway writes an error body.
+A stage raises; the boundary answers. What is refused before any boundary, an overload (``pipeline.admission``) and what
+is no HTTP (``gateway.protocol``), is rendered here, too.
 """
 
 from __future__ import annotations
@@ -74,4 +75,13 @@ class OutcomeUnknown(NotAccepted):
 
 def timestamp(time: datetime) -> str:
     """RFC 3339 in UTC with microseconds and ``Z``; ``time`` is aware and in UTC."""
-    return time.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    # A third of what isoformat takes, three times in each send.
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (  # noqa: UP031 - half of what an f-string takes
+        time.year,
+        time.month,
+        time.day,
+        time.hour,
+        time.minute,
+        time.second,
+        time.microsecond,
+    )

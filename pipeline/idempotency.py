@@ -10,7 +10,7 @@ from pipeline import codes
 from pipeline.answer import JSON, Answer, accepted
 from pipeline.context import Context
 from pipeline.facts import Claim, Client
-from pipeline.failures import Refused
+from pipeline.failures import OutcomeUnknown, Refused
 from pipeline.ports import (
     Begun,
     ClaimLost,
@@ -91,14 +91,16 @@ class Idempotency(Stage):
         try:
             await self.app(scope, receive, held)
             answer = held.answer()
+            if answer.status != 202 and context.may_be_published:
+                # An operator's stage has answered instead of raising, and cannot know what is on the queue.
+                raise OutcomeUnknown
         except BaseException as failure:
             await self._settle_failure(context, claim, failure)
             raise
         if answer.status == 202:
             await self._settle(context, "complete", claim, answer)
         else:
-            # An operator's stage has answered instead of raising.
-            await self._settle(context, "suspend" if context.may_be_published else "release", claim)
+            await self._settle(context, "release", claim)
         for message in held.messages:
             await send(message)
 
@@ -132,10 +134,9 @@ class _Held:
         self.messages.append(message)
 
     def answer(self) -> Answer:
-        start = self.messages[0]
-        body = b"".join(message.get("body", b"") for message in self.messages[1:])
-        content_type = next((value for name, value in start["headers"] if name == b"content-type"), JSON)
-        return Answer(start["status"], body, content_type)
+        start, parts = self.messages[0], self.messages[1:]
+        body = parts[0]["body"] if len(parts) == 1 else b"".join([part.get("body", b"") for part in parts])
+        return Answer(start["status"], body, dict(start["headers"]).get(b"content-type", JSON))
 
 
 def parse_key(header: bytes) -> str:

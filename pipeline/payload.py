@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import orjson
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from pipeline import codes
 from pipeline.failures import Refused
@@ -26,20 +26,17 @@ class ClientDisconnected(Exception):
     """The client went away before its body had arrived: nobody is left to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """The body as it came, and what it says; ``problem`` tells why it says nothing."""
 
     raw: bytes
     document: Any = None
     problem: str | None = None
 
-    def fingerprint(self, scope: Scope) -> bytes:
+    def fingerprint(self, method: str, path: str) -> bytes:
         """SHA-256 over method, route and canonical body: sorted keys, or the raw bytes where it does not parse."""
         canonical = self.raw if self.problem else _canonical(self)
-        return hashlib.sha256(
-            b"%s %s\n%s" % (scope["method"].encode(), scope["path"].encode(), canonical)
-        ).digest()
+        return hashlib.sha256(b"%s %s\n%s" % (method.encode(), path.encode(), canonical)).digest()
 
 
 def _canonical(payload: Payload) -> bytes:
@@ -65,22 +62,22 @@ def parse(raw: bytes) -> Payload:
     return Payload(raw, document)
 
 
-async def read(scope: Scope, receive: Receive) -> bytes:
-    """The whole body of a request that calls itself JSON.
+async def read(header: Callable[[bytes], bytes | None], receive: Receive) -> bytes:
+    """The whole body of a request that calls itself JSON by its headers, which are asked for by their lower-case names.
 
     Raises ``Refused`` for another media type and for more than ``MAX_BODY_BYTES``, by its length or while it streams
     in; ``ClientDisconnected`` when it never ends. The time it may take is the boundary's to bound.
     """
-    headers = {name: value.strip(b" \t") for name, value in scope["headers"]}
     if (
-        not _is_json(headers.get(b"content-type", b""))
-        or headers.get(b"content-encoding", b"identity").lower() != b"identity"
+        not _is_json(header(b"content-type") or b"")
+        or (header(b"content-encoding") or b"identity").lower() != b"identity"
     ):
         raise Refused(codes.UNSUPPORTED_MEDIA_TYPE)
-    # A client that waits to be told "100 Continue" has sent nothing yet: the first receive would tell it.
-    if b"expect" in headers and _declares_too_much(headers):
-        raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
-    if _declares_too_much(headers):
+    # The server has refused what is no number, but takes leading zeros, of which Python reads only some thousand.
+    if int((header(b"content-length") or b"").lstrip(b"0") or b"0") > MAX_BODY_BYTES:
+        if header(b"expect") is not None:
+            # A client that waits to be told "100 Continue" has sent nothing yet: the first receive would tell it.
+            raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):
                 await _read_all(receive)
@@ -111,12 +108,9 @@ async def _read_all(receive: Receive) -> bytes:
     raise ClientDisconnected
 
 
-def _declares_too_much(headers: dict[bytes, bytes]) -> bool:
-    # The server has refused what is no number, but takes leading zeros, of which Python reads only some thousand.
-    return int(headers.get(b"content-length", b"").lstrip(b"0") or b"0") > MAX_BODY_BYTES
-
-
 def _is_json(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
     media_type = content_type.partition(b";")[0].strip().lower()
     if media_type == b"application/json":
         return True

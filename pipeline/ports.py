@@ -164,7 +164,10 @@ class Telemetry(Protocol):
         """A stored answer was sent again."""
 
     def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
-        """A step on the store failed and the request goes on without it."""
+        """A step on the store failed: the request goes on without it, or the step is tried again behind it."""
+
+    def overloaded(self, tracking_id: str, refusal: NotAccepted, seconds: float) -> None:
+        """A send was refused on arrival, since too many are in flight; it took so long."""
 
     def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
         """The request is over; ``failure`` holds the cause where it was not accepted."""

@@ -11,6 +11,8 @@ from pipeline.failures import Refused
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
 
+_SMART = Route()
+
 
 class ProviderGate(Stage):
     """Adds the route: canonical names, unusable ones removed, order kept.
@@ -34,7 +36,7 @@ class ProviderGate(Stage):
         # What an earlier request under this key may have put on the queue cannot be refused any more.
         judged = self.enabled and not context.may_be_published
         route = self._usable(asked_for) if judged else asked_for
-        context.add(Route(tuple(provider.name for provider in route)))
+        context.add(Route(tuple(provider.name for provider in route)) if route else _SMART)
         await self.app(scope, receive, send)
 
     def _usable(self, asked_for: tuple[Provider, ...]) -> tuple[Provider, ...]:

@@ -41,21 +41,21 @@ class Providers:
                     clashes.append(f"'{name}' is claimed by both '{owner.name}' and '{provider.name}'")
         if clashes:
             raise ValueError("; ".join(clashes))
-
-    @property
-    def any_usable(self) -> bool:
+        self.any_usable = any(provider.is_usable for provider in self.by_name.values())
         """Whether smart selection has anything to select from."""
-        return any(provider.is_usable for provider in self.by_name.values())
 
     def resolve(self, names: Sequence[str]) -> tuple[Provider, ...]:
         """The providers behind names and aliases, in order, each where it first stood.
 
         Raises ``Refused`` with every name that is neither.
         """
+        if not names:
+            return ()
         unknown = [name for name in names if name.casefold() not in self._by_alias]
         if unknown:
             raise Refused(
                 codes.UNKNOWN_PROVIDER,
                 details={"unknown": list(dict.fromkeys(unknown)), "allowed": sorted(self.by_name)},
             )
-        return tuple(dict.fromkeys(self._by_alias[name.casefold()] for name in names))
+        found = (self._by_alias[name.casefold()] for name in names)
+        return tuple({provider.name: provider for provider in found}.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -43,7 +43,8 @@ class Quota(Stage):
         """Serve one request."""
         context = Context.of(scope)
         client, claim = context[Client], context.get(Claim)
-        token = secrets.token_hex(8)
+        # What is taken under a claim is the claim's: its own token says so.
+        token = secrets.token_hex(8) if claim is None else claim.token
         now = self.clock.now()
         reservation = Reservation(client.name, now.date(), client.daily_quota, 0, token)
         may_be_taken = True
@@ -93,6 +94,5 @@ def _tell(context: Context, limit: int | None, remaining: int, now: datetime) ->
 
 
 def _seconds_to_reset(now: datetime) -> int:
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     # Rounded up: who waits this long finds a new day.
-    return -int((now - midnight).total_seconds() // 1)
+    return 86400 - (now.hour * 3600 + now.minute * 60 + now.second)

@@ -60,9 +60,8 @@ class Timed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         context = Context.of(scope)
-        outer, outer_spent = context.stage, time.perf_counter() - context.own_since
-        context.stage = self.stage
-        context.own_since = time.perf_counter()
+        inner_before, context.inner_seconds = context.inner_seconds, 0.0
+        started = time.perf_counter()
         code = None
         try:
             await self.app(scope, receive, send)
@@ -72,11 +71,9 @@ class Timed:
                 code = failure.code.name
             raise
         finally:
-            now = time.perf_counter()
-            self.telemetry.stage_left(self.stage, now - context.own_since, code)
-            context.stage = outer
-            # The outer stage's clock goes on from what it had spent before it called us.
-            context.own_since = now - outer_spent
+            seconds = time.perf_counter() - started
+            self.telemetry.stage_left(self.stage, seconds - context.inner_seconds, code)
+            context.inner_seconds = inner_before + seconds
 
 
 def timed(stages: Sequence[tuple[str, Middleware]], telemetry: Telemetry) -> list[Middleware]:

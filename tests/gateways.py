@@ -186,7 +186,10 @@ class Gateway:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """Its log, line by line."""
+        """Its log, line by line, whatever it has answered included: lines leave at the end of a turn of its loop."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                self.http.get("/healthz", timeout=1)
         return [json.loads(line) for line in self.log_text().splitlines()]
 
     def stop(self, seconds: float = 20) -> int:

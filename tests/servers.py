@@ -120,6 +120,8 @@ class Server(ABC):
     def pause(self) -> None:
         """Stop the serving process in its tracks (SIGSTOP): connections stay open, nothing answers."""
         self._signal(signal.SIGSTOP)
+        # The signal takes its time, in which the server would still answer.
+        os.waitpid(self.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         """Let a paused server go on (SIGCONT)."""
@@ -299,7 +301,7 @@ class RabbitServer(Server):
 
 
 def installed(kind: Callable[[], S]) -> S:
-    """A server of the kind, not yet started. Where it is not installed the test is skipped, but never in CI."""
+    """A server, not yet started, or a program. Where it is not installed the test is skipped, but never in CI."""
     try:
         return kind()
     except ServerMissing as missing:

@@ -169,7 +169,6 @@ def test_every_module_of_ours_has_a_unit_test() -> None:
         "gateway/__main__": "tests/unit/test_cli.py",
         "gateway/dependency": "only protocols",
         "gateway/process": "tests/integration/test_operations.py, on real processes",
-        "gateway/protocol": "tests/integration, over sockets",
         "gateway/providers": "tests/unit/test_configured_providers.py",
         "gateway/serve": "tests/integration, over sockets",
         "pipeline/__init__": "empty",

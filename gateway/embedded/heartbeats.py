@@ -6,10 +6,11 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from gateway.embedded.database import Database
-from gateway.embedded.failures import MaybeDone, NotDone
+from gateway.embedded.failures import DatabaseError, MaybeDone, NotDone
 from gateway.embedded.schema import now_ms
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
@@ -58,6 +59,9 @@ class EmbeddedHeartbeats:
         position: int | None = None
         started_at = now_ms()
         failing = False
+        with suppress(DatabaseError):
+            # A new file has no tables to look into before the writer has opened it.
+            await self.database.ping()
         while True:
             try:
                 position, arrived = await self.database.read(

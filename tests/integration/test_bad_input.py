@@ -138,6 +138,28 @@ def test_a_client_that_leaves_in_mid_body_is_only_logged(gateway: Gateway, backe
     assert "INTERNAL_ERROR" not in gateway.log_text()
 
 
+def test_who_closes_his_side_after_the_request_is_answered(gateway: Gateway, backend: Backend) -> None:
+    """As ``nc -N`` and some HTTP/1.0 tools do; with the answer the connection ends."""
+    body = VALID.encode()
+    with raw_connection(gateway) as connection:
+        connection.sendall(f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        status, _, answer = read_answer(connection)
+        assert connection.recv(1) == b""
+    assert status == 202
+    (envelope,) = backend.take_all()
+    assert json.loads(answer)["tracking_id"] == envelope["tracking_id"]
+
+
+def test_who_closes_his_side_in_mid_body_is_let_go(gateway: Gateway, backend: Backend) -> None:
+    """The body never becomes whole: the connection is closed at once, and nothing is sent."""
+    with raw_connection(gateway, seconds=8) as connection:
+        connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert backend.take_all() == []
+
+
 @pytest.mark.parametrize(
     ("name", "value", "status"),
     [
@@ -184,6 +206,7 @@ GARBAGE = {
     "a negative length": f"{HEAD}Content-Length: -1\r\n\r\n".encode(),
     "two lengths": f"{HEAD}Content-Length: 5\r\nContent-Length: 6\r\n\r\n".encode(),
     "a path beyond ASCII": b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a port that is none": b"GET http://a:b/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "a tunnel": b"CONNECT x:1 HTTP/1.1\r\n\r\n",
 }
 

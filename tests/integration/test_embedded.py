@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import signal
 import sqlite3
 import stat
@@ -775,6 +776,18 @@ async def test_a_heartbeat_sent_before_is_not_heard(path: Path) -> None:
     assert heard == [b"1"]
     await bus.close()
     await database.close()
+
+
+async def test_a_new_file_is_no_reason_to_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who listens first waits until the file has its tables."""
+    buses = [EmbeddedHeartbeats(Database(tmp_path / f"{number}.db")) for number in range(10)]
+    for bus in buses:
+        bus.listen(lambda heartbeat: None)
+        await bus.start()
+    await asyncio.sleep(0.5)
+    for bus in buses:
+        await bus.close()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_heartbeats_are_heard_again_in_a_new_file(path: Path) -> None:

@@ -217,11 +217,18 @@ def test_labels_are_configured_names_only(gateway: Gateway) -> None:
 
 
 def test_one_scrape_is_the_sum_over_all_workers(start_gateway: StartGateway) -> None:
-    """With two workers, whichever is asked answers for both; a killed worker is replaced and forgotten."""
+    """With two workers, whichever is asked answers for both, of the other as it was a second ago at the latest.
+
+    A killed worker is replaced, and what it counted is kept.
+    """
     gateway = start_gateway(workers=2)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: gateway.send(), range(200)))
     assert {answer.status_code for answer in answers} <= {202, 503}
+    deadline = time.monotonic() + 20
+    while value(gateway, "sms_send_requests_total") != 200 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    # A worker that answers has carried over its own counts; so once it is 200, both have.
     assert {value(gateway, "sms_send_requests_total") for _ in range(5)} == {200}
     assert value(gateway, "sms_providers_config_total") == 4
     deadline = time.monotonic() + 20
@@ -300,6 +307,15 @@ def test_every_request_is_one_line_of_json(start_gateway: StartGateway) -> None:
     assert any("Uvicorn running" in line["message"] for line in lines)
 
 
+def test_the_first_start_warns_of_nothing(start_gateway: StartGateway) -> None:
+    """A file, or exchanges and queues, that are not there yet are made without a word that worries."""
+    gateway = start_gateway(HEARTBEAT_INTERVAL_SECONDS="1")
+    deadline = time.monotonic() + 20
+    while not value(gateway, "sms_heartbeats_total", outcome="sent") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [line for line in gateway.log_lines() if line["level"] not in {"DEBUG", "INFO"}] == []
+
+
 def test_the_log_level_is_honoured(start_gateway: StartGateway) -> None:
     """At WARNING a send leaves no line."""
     gateway = start_gateway(LOG_LEVEL="WARNING")
@@ -307,25 +323,77 @@ def test_the_log_level_is_honoured(start_gateway: StartGateway) -> None:
     assert "send accepted" not in gateway.log_text()
 
 
+@pytest.mark.parametrize("broken", ["nothing", "REDIS_URL", "RABBITMQ_URL"])
 def test_nothing_of_ours_tells_a_key_a_text_or_a_number(
-    start_gateway: StartGateway, own_backend: Backend, redis_keys: Callable[[], str]
+    start_gateway: StartGateway,
+    own_backend: Backend,
+    redis_keys: Callable[[], str],
+    tmp_path: Path,
+    broken: str,
 ) -> None:
-    """After sends, refusals and replays: neither logs, metrics nor Redis hold an API key, a text or a whole number."""
-    gateway = start_gateway(LOG_LEVEL="DEBUG")
-    key = uuid.uuid4().hex
+    """After every kind of answer: no byte of logs, metrics or Redis holds a key, a text or a whole number.
+
+    The faults are searched likewise, each time that one is injected.
+    """
+    dead = {"REDIS_URL": "redis://:s3cr3t@127.0.0.1:1/0", "RABBITMQ_URL": "amqp://u:s3cr3t@127.0.0.1:1/"}
+    changed = {broken: dead[broken]} if broken in dead else {}
+    gateway = start_gateway(LOG_LEVEL="TRACE", ready=not changed, **changed)
+    key = f"idempotency-key-{uuid.uuid4().hex}"
+    answers = []
     for client in CLIENTS:
-        for body in ({}, {"text": ""}, {"providers": ["nobody", "off"]}, {"to": TEXT}, {TEXT: NUMBER}):
-            gateway.send(client, **body)
-        gateway.send(client, key)
-        gateway.send(client, key)
-    gateway.send("nobody")
-    everything = gateway.log_text() + gateway.http.get("/metrics").text
+        bodies: tuple[dict[str, Any], ...] = (
+            {},
+            {"text": ""},
+            {"providers": ["nobody", "off"]},
+            {"to": TEXT},
+            {TEXT: NUMBER},
+        )
+        answers += [
+            *(gateway.send(client, **body) for body in bodies),
+            gateway.send(client, key),
+            gateway.send(client, key),
+            gateway.send(client, key, ttl_seconds=60),
+        ]
+    answers += [gateway.send("nobody"), gateway.send(key=f"{key} {TEXT}")]
+    headers = {"API-Key": key_of("acme"), "Content-Type": "application/json"}
+    valid = json.dumps({"to": NUMBER, "text": TEXT}).encode()
+    for content, changed_headers in (
+        (valid[:-1], {}),
+        (valid + b"\xff", {}),
+        (valid.ljust(20_000), {}),
+        (valid, {"Content-Type": "text/plain"}),
+        (valid, {"API-Key": f"x{key_of('acme')}"}),
+    ):
+        answers.append(gateway.http.post(SEND, content=content, headers=headers | changed_headers))
+    answers.append(
+        gateway.http.post(f"/{key_of('acme')}", params={"to": NUMBER, "text": TEXT}, headers=headers)
+    )
+    answers.append(gateway.http.request(key_of("acme"), SEND, headers=headers))
+    for sent in (valid, f"POST {SEND} HTTP/1.1\r\nAPI-Key {key_of('acme')}\r\n\r\n".encode() + valid):
+        with raw_connection(gateway) as connection:
+            connection.sendall(sent)
+            assert read_answer(connection)[0] in {400, 405}
+    assert {401, 404, 405, 413, 415, 422} <= {answer.status_code for answer in answers}
+    assert gateway.http.get("/readyz").status_code == (503 if changed else 200)
+    metrics = gateway.http.get("/metrics").text
+    gateway.stop()
+    everything = {
+        "the logs": gateway.log_text(),
+        "the metrics": metrics,
+        "the answers": "".join(f"{answer.headers} {answer.text}" for answer in answers),
+    }
     if not own_backend.redis_url.startswith(EMBEDDED):
-        everything += redis_keys()
-    for secret in (TEXT, NUMBER, NUMBER[1:], KEY_TAIL, *map(key_of, CLIENTS)):
-        assert secret not in everything
-    for envelope in own_backend.take_all():
-        assert KEY_TAIL not in json.dumps(envelope)
+        everything["Redis"] = redis_keys()
+    secrets = (TEXT, NUMBER, NUMBER[1:], KEY_TAIL, key, "s3cr3t", *map(key_of, CLIENTS))
+    for where, text in everything.items():
+        assert [secret for secret in secrets if secret in text] == [], where
+    # Envelopes hold text and number, and so does the embedded file, which is their queue; but no API key.
+    stored = {file.name: file.read_bytes().decode("latin-1") for file in tmp_path.glob("gateway.db*")}
+    if not changed:
+        stored["the envelopes"] = json.dumps(own_backend.take_all())
+        assert NUMBER in stored["the envelopes"]
+    for where, text in stored.items():
+        assert KEY_TAIL not in text, where
 
 
 # The end.

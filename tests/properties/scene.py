@@ -102,7 +102,6 @@ class Scene:
         self.replayed: dict[str, Answer] = {}
         self.taken_over: set[str] = set()
         self.owed_by_the_dead: set[str] = set()
-        self.unstored_refusals: set[str] = set()
         self._settlements: set[asyncio.Task[None]] = set()
         self.processes = [self._process(0), self._process(1)]
 
@@ -274,8 +273,6 @@ class Scene:
         process = self._process_of(call)
         if call.undoes:
             process.owes.add(call.tracking_id)
-        if call.name == "complete" and call.undoes:
-            self.unstored_refusals.add(call.tracking_id)
         if call.name == "take":
             assert isinstance(attempt, Attempt)
             attempt.may_have_taken = happens in {Happens.NOW, Happens.LATER}
@@ -542,16 +539,16 @@ class Scene:
     def _may_be_charged(self, tracking_id: str) -> bool:
         """Whether a message that is not stored may be charged when all has come to rest.
 
-        It is when somebody was told that its outcome is unknown, or was told nothing. Besides, there are three ways
-        in which a refusal can cost something until it is retried: its process is killed while it owes the store what
-        it took; it owes that for longer than the lease, and the next request takes the claim over without hearing of
-        it; or the step that was to store the refusal is lost, which is not tried again.
+        It is when somebody was told that its outcome is unknown, or was told nothing. Besides, there are two ways in
+        which a refusal can cost something until it is retried: its process is killed while it owes the store what it
+        took; or it owes that for longer than the lease, and the next request takes the claim over without hearing of
+        it.
         """
         attempts = [attempt for attempt in self.attempts if attempt.tracking_id == tracking_id]
         if self.forgets and attempts[0].key is None:
             # A take that arrives after its give-back was forgotten.
             return True
-        if tracking_id in self.owed_by_the_dead | self.taken_over | self.unstored_refusals:
+        if tracking_id in self.owed_by_the_dead | self.taken_over:
             return True
         return any(
             attempt.outcome == "OUTCOME_UNKNOWN"

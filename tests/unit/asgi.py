@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipeline.answer import Answer, accepted
 from pipeline.context import Context
 from pipeline.failures import NotAccepted
+from pipeline.timer import Timers
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 BODY = b'{"to": "+14155552671", "text": "Hello"}'
@@ -47,7 +48,7 @@ class Exchange:
     @cached_property
     def context(self) -> Context:
         """The request's context; made when it is first asked for, which must be inside an event loop."""
-        return Context(self.scope)
+        return Context(self.scope, Timers())
 
     async def receive(self) -> Message:
         return self.incoming.pop(0) if self.incoming else {"type": "http.disconnect"}
@@ -59,7 +60,7 @@ class Exchange:
         """Send it through ``app``, with these facts in its context, as if a boundary stood around it."""
         for fact in facts:
             self.context.add(fact)
-        async with self.context.timer:
+        with self.context.timer:
             await app(self.scope, self.receive, self.send)
         return self
 
@@ -138,6 +139,7 @@ class Ears:
     left: list[tuple[str, float, str | None]] = field(default_factory=list)
     replays: int = 0
     store_failures: list[tuple[str, str, str]] = field(default_factory=list)
+    overloads: list[tuple[str, str]] = field(default_factory=list)
     answers: list[tuple[Context, int, NotAccepted | None]] = field(default_factory=list)
 
     def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
@@ -148,6 +150,10 @@ class Ears:
 
     def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
         self.store_failures.append((stage, operation, type(error).__name__))
+
+    def overloaded(self, tracking_id: str, refusal: NotAccepted, seconds: float) -> None:
+        assert seconds > 0
+        self.overloads.append((tracking_id, refusal.code.name))
 
     def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
         self.answers.append((context, status, failure))

@@ -17,7 +17,7 @@ def lines(capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Lines]:
     """Logging as the gateway configures it, for one test."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    logs.configure("server-a", "DEBUG")
-    yield Lines(capfdbinary)
+    log = logs.configure("server-a", "DEBUG")
+    yield Lines(capfdbinary, log)
     logger.remove()
     root.handlers[:], root.level = before

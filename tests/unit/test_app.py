@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -17,8 +18,9 @@ from starlette.applications import Starlette
 
 from gateway import app as app_module
 from gateway import settings
-from gateway.app import SEND_PATH, create
+from gateway.app import SEND_PATH, Gateway, create
 from gateway.embedded.commands import show_messages
+from gateway.logs import Log
 from schemas import load
 from tests.unit.lines import Lines
 
@@ -37,6 +39,10 @@ def environ(path: Path, **changed: str) -> dict[str, str]:
     }
 
 
+def created(path: Path, **changed: str) -> Gateway:
+    return create(settings.load(environ(path, **changed)), Log("server-a", "INFO"))
+
+
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """The lifespan puts signal handlers in place and must take them away again."""
@@ -48,7 +54,7 @@ def signals() -> Iterator[None]:
 class Served:
     """An application whose life has begun."""
 
-    def __init__(self, app: Starlette, path: Path) -> None:
+    def __init__(self, app: Gateway, path: Path) -> None:
         self.app = app
         self.path = path
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
@@ -59,7 +65,7 @@ class Served:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    app = create(settings.load(environ(tmp_path)))
+    app = created(tmp_path)
     async with app.router.lifespan_context(app):
         found = Served(app, tmp_path)
         yield found
@@ -138,6 +144,7 @@ async def test_metrics_count_what_happened(served: Served) -> None:
 async def test_a_request_is_logged_once_and_without_secrets(served: Served, lines: Lines) -> None:
     """Neither the text, nor the number, nor the key is in any line."""
     answer = await served.send()
+    await asyncio.sleep(0)  # Lines leave at the end of a turn.
     (line,) = [line for line in lines.all() if line.get("tracking_id") == answer.json()["tracking_id"]]
     assert (line["client"], line["client_api_key"], line["to"]) == ("acme", "s3cr…", "+98912***4567")
     assert SEND["text"] not in json.dumps(line)
@@ -149,7 +156,7 @@ async def test_the_end_of_the_process_is_told_before_it_comes(tmp_path: Path) ->
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        app = create(settings.load(environ(tmp_path)))
+        app = created(tmp_path)
         async with app.router.lifespan_context(app):
             http = Served(app, tmp_path).http
             assert (await http.get("/readyz")).status_code == 200
@@ -166,13 +173,13 @@ async def test_the_end_of_the_process_is_told_before_it_comes(tmp_path: Path) ->
 
 def test_nothing_is_opened_before_the_lifespan_begins(tmp_path: Path) -> None:
     """To compose the application touches nothing."""
-    create(settings.load(environ(tmp_path)))
+    created(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_more_sends_than_the_limit_are_refused(tmp_path: Path) -> None:
     """MAX_IN_FLIGHT holds; what was admitted is served."""
-    app = create(settings.load(environ(tmp_path, MAX_IN_FLIGHT="1")))
+    app = created(tmp_path, MAX_IN_FLIGHT="1")
     async with app.router.lifespan_context(app):
         served = Served(app, tmp_path)
         answers = await asyncio.gather(*(served.send() for _ in range(5)))
@@ -191,9 +198,36 @@ async def test_a_worker_makes_its_application_from_the_environment(
     monkeypatch.chdir(tmp_path)
     for name, value in environ(tmp_path, SERVICE_NAME="front-door").items():
         monkeypatch.setenv(name, value)
-    assert isinstance(app_module.from_environment(), Starlette)
+    thresholds = gc.get_threshold()
+    try:
+        assert isinstance(app_module.from_environment(), Gateway)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
     logger.info("x")
+    await asyncio.sleep(0)  # Lines leave at the end of a turn.
     assert lines.one()["service"] == "front-door"
+
+
+async def test_the_door_for_sends_leads_to_the_same_stages(served: Served) -> None:
+    """Past the router or through it, the answers are the same."""
+    direct = [await served.send(), await served.send(text=""), await served.send(providers=["off"])]
+    through_router = Starlette.__call__
+    served.http = httpx.AsyncClient(
+        transport=httpx.ASGITransport(lambda *asgi: through_router(served.app, *asgi)),
+        base_url="http://gateway",
+    )
+    routed = [await served.send(), await served.send(text=""), await served.send(providers=["off"])]
+    changing = {"x-tracking-id", "ratelimit"}
+    for one, other in zip(direct, routed, strict=True):
+        assert one.status_code == other.status_code
+        assert one.headers.keys() == other.headers.keys()
+        assert all(
+            one.headers[name] == other.headers[name]
+            for name in one.headers
+            if name not in changing | {"content-length"}
+        )
+        assert one.json().keys() == other.json().keys()
 
 
 def test_options_of_a_stage_that_does_not_serve_have_no_effect(tmp_path: Path) -> None:
@@ -202,7 +236,7 @@ def test_options_of_a_stage_that_does_not_serve_have_no_effect(tmp_path: Path) -
     path.write_text(
         'pipeline = ["auth", "validation"]\n[stage.idempotency]\non_store_error = "ignore"\n[stage.anonymous]\n'
     )
-    create(settings.load(environ(tmp_path, GATEWAY_CONFIG=str(path))))
+    created(tmp_path, GATEWAY_CONFIG=str(path))
 
 
 @pytest.mark.parametrize("key", [None, "key"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from typing import Any
 
@@ -258,3 +259,46 @@ async def test_what_is_no_request_passes_through() -> None:
     await around(application, ears)({"type": "lifespan"}, nothing, nowhere)
     assert seen == [{"type": "lifespan"}]
     assert ears.answers == []
+
+
+async def test_draining_hurries_the_bodies_that_still_arrive() -> None:
+    """When the process ends, a body gets seconds, not its whole time; what has its body is left alone."""
+    draining = around(Inner())
+    reading, working = Exchange().context, Exchange().context
+    reading.is_reading = True
+    with reading.timer, working.timer:
+        before = working.timer.when()
+        draining.contexts |= {reading, working}
+        draining.drain()
+        latest = asyncio.get_running_loop().time() + 3
+        assert reading.timer.when() == pytest.approx(latest, abs=0.5)
+        assert working.timer.when() == before
+
+
+async def test_draining_hurries_the_others_though_one_is_over() -> None:
+    """A request whose deadline has just struck cannot be hurried any more, and keeps nobody from being hurried."""
+    draining = around(Inner())
+    over, reading = Exchange().context, Exchange().context
+    over.is_reading = reading.is_reading = True
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(TimeoutError), reading.timer, over.timer:
+        over.timer.reschedule(loop.time())
+        draining.contexts |= {over, reading}
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        draining.drain()
+        assert reading.timer.when() == pytest.approx(loop.time() + 3, abs=0.5)
+
+
+async def test_a_request_is_known_while_it_is_served() -> None:
+    """So that it can be hurried; and it is a send where all are."""
+    known: list[int] = []
+
+    async def looking(scope: Scope, receive: Receive, send: Send) -> None:
+        known.append(len(outermost.contexts))
+        assert Context.of(scope).is_send
+        raise Refused(codes.UNAUTHORIZED)
+
+    outermost = Boundary(looking, StandingClock(), Ears(), is_send=True)
+    await Exchange().arriving_at(outermost)
+    assert (known, outermost.contexts) == ([1], set())

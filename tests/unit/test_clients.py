@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import hmac
 import json
 
 import pytest
@@ -24,6 +25,21 @@ def test_a_key_is_known_as_itself_and_by_its_digest() -> None:
         assert found.authenticate(KEY.encode()) == Client("acme", daily_quota=0)
         assert found.authenticate(DIGEST.encode()) is None
         assert found.authenticate(hashlib.sha256(KEY.encode()).digest()) is None
+
+
+def test_whole_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a wrong key takes says nothing of a right one: nothing but this comparison lets a key in."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def differ(known: bytes, given: bytes) -> bool:
+        compared.append((known, given))
+        return False
+
+    found = ConfiguredClients({KEY: {"name": "acme"}})
+    monkeypatch.setattr(hmac, "compare_digest", differ)
+    assert found.authenticate(KEY.encode()) is None
+    digest = hashlib.sha256(KEY.encode()).digest()
+    assert compared == [(digest, digest)]
 
 
 def test_absent_members_have_their_defaults() -> None:
@@ -138,6 +154,17 @@ def test_every_mistake_is_told_by_entry_and_never_by_key() -> None:
         "entry 4: must be of type object",
         "entry 5, name: is required",
     ]
+
+
+def test_what_is_no_object_is_told_as_a_whole() -> None:
+    """There are no entries to count."""
+    assert clients.mistakes([]) == ["the whole document: must be of type object"]
+
+
+def test_a_mistake_in_every_one_of_many_entries_is_told() -> None:
+    """Each is found by its place, whatever their number: the list is walked once and not once for each of them."""
+    told = clients.mistakes({f"key-of-client-{number}": {} for number in range(5000)})
+    assert sorted(told) == sorted(f"entry {number}, name: is required" for number in range(1, 5001))
 
 
 def test_short_keys_are_warned_of() -> None:

@@ -95,7 +95,7 @@ async def test_at_first_nothing_may_be_published() -> None:
 async def test_the_body_is_read_once() -> None:
     """Idempotency and validation share one reading and one parsing."""
     exchange = Exchange()
-    async with exchange.context.timer:
+    with exchange.context.timer:
         first = await exchange.context.payload(exchange.receive)
         assert await exchange.context.payload(exchange.receive) is first
     assert first.raw == BODY
@@ -105,7 +105,7 @@ async def test_a_request_has_its_own_time_from_its_body_on() -> None:
     """However long the body took, what is left to do has ``REQUEST_SECONDS``: less than a claim's lease."""
     loop = asyncio.get_running_loop()
     exchange = Exchange()
-    async with exchange.context.timer as timer:
+    with exchange.context.timer as timer:
         assert timer.when() == pytest.approx(loop.time() + BODY_SECONDS, abs=0.5)
         timer.reschedule(loop.time() + 1)
         await exchange.context.payload(exchange.receive)
@@ -117,9 +117,8 @@ async def test_a_body_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch
     """The deadline for the body runs from arrival, and ``is_reading`` tells what it caught."""
     monkeypatch.setattr(context_module, "BODY_SECONDS", 0.01)
     context = Exchange().context
-    with pytest.raises(TimeoutError):
-        async with context.timer:
-            await context.payload(asyncio.Event().wait)  # type: ignore[arg-type]  # It never gives a message.
+    with pytest.raises(TimeoutError), context.timer:
+        await context.payload(asyncio.Event().wait)  # type: ignore[arg-type]  # It never gives a message.
     assert context.is_reading
 
 
@@ -129,9 +128,8 @@ async def test_what_reading_raises_is_raised() -> None:
     with pytest.raises(Refused, match="UNSUPPORTED_MEDIA_TYPE"):
         await exchange.context.payload(exchange.receive)
     gone = Exchange(())
-    async with gone.context.timer:
-        with pytest.raises(ClientDisconnected):
-            await gone.context.payload(gone.receive)
+    with gone.context.timer, pytest.raises(ClientDisconnected):
+        await gone.context.payload(gone.receive)
 
 
 async def test_hurrying_shortens_the_time_of_a_body_only() -> None:
@@ -139,7 +137,7 @@ async def test_hurrying_shortens_the_time_of_a_body_only() -> None:
     loop = asyncio.get_running_loop()
     exchange = Exchange(headers=JSON)
     context = exchange.context
-    async with context.timer as timer:
+    with context.timer as timer:
         context.hurry(3)
         assert timer.when() == pytest.approx(loop.time() + BODY_SECONDS, abs=0.5)
         context.is_reading = True
@@ -152,7 +150,7 @@ async def test_hurrying_shortens_the_time_of_a_body_only() -> None:
 async def test_method_and_path_are_part_of_the_fingerprint() -> None:
     """One key on two routes is two different requests."""
     exchange, other = Exchange(), Exchange(path="/api/v2/sms/send")
-    async with exchange.context.timer, other.context.timer:
+    with exchange.context.timer, other.context.timer:
         body = await exchange.context.payload(exchange.receive)
         assert exchange.context.fingerprint(body) == exchange.context.fingerprint(body)
         assert exchange.context.fingerprint(body) != other.context.fingerprint(body)

@@ -71,7 +71,7 @@ async def test_a_claim_is_begun_held_and_completed_before_the_answer_leaves() ->
         sent_at.append(len(store.calls))
 
     exchange.context.add(ACME)
-    async with exchange.context.timer:
+    with exchange.context.timer:
         await stage(store, inner)(exchange.scope, exchange.receive, send)
     claim = inner.context[Claim]
     assert store.calls == [("begin", claim), ("complete", claim, accepted(claim.tracking_id))]
@@ -169,7 +169,6 @@ async def test_the_rest_of_a_lease_is_rounded_up(left: int, seconds: int) -> Non
         (Begun(), Inner(VERDICT, begins_to_publish=True), "suspend"),
         (Begun(), Inner(RuntimeError("bug"), begins_to_publish=True), "suspend"),
         (Begun(), Inner(asyncio.CancelledError(), begins_to_publish=True), "suspend"),
-        (Begun(), Inner(Answer(403, b"{}"), begins_to_publish=True), "suspend"),
         (Begun(), Inner(RuntimeError("bug"), publishes=True), "complete"),
         (Begun(), Inner(publishes=True), "complete"),
         (RESUMED, Inner(Refused(codes.NO_PROVIDER_AVAILABLE)), "suspend"),
@@ -177,7 +176,6 @@ async def test_the_rest_of_a_lease_is_rounded_up(left: int, seconds: int) -> Non
         (RESUMED, Inner(OutcomeUnknown()), "suspend"),
         (RESUMED, Inner(RuntimeError("bug")), "suspend"),
         (RESUMED, Inner(asyncio.CancelledError()), "suspend"),
-        (RESUMED, Inner(Answer(403, b"{}")), "suspend"),
         (RESUMED, Inner(RuntimeError("bug"), publishes=True), "complete"),
         (RESUMED, Inner(publishes=True), "complete"),
     ],
@@ -200,6 +198,25 @@ async def test_the_claim_is_settled_by_the_outcome(begun: Begun, inner: Inner, s
         assert raised.value is inner.outcome
     else:
         await exchange.through(stage(store, inner), ACME)
+    assert store.steps == ["begin", step]
+
+
+@pytest.mark.parametrize(
+    ("begun", "inner", "step"),
+    [
+        (RESUMED, Inner(Answer(403, b"{}")), "suspend"),
+        (Begun(), Inner(Answer(403, b"{}"), begins_to_publish=True), "suspend"),
+        (Begun(), Inner(Answer(403, b"{}"), publishes=True), "complete"),
+    ],
+    ids=["resumed", "begun to publish", "published"],
+)
+async def test_no_answer_of_an_inner_stage_refuses_what_may_be_published(
+    begun: Begun, inner: Inner, step: str
+) -> None:
+    """It is held back, and the outcome called unknown; of what was confirmed the boundary makes a 202."""
+    store, exchange = ScriptedStore(begin=begun), Exchange(headers=KEYED)
+    assert isinstance(await refused_by(stage(store, inner), exchange), OutcomeUnknown)
+    assert exchange.sent == []
     assert store.steps == ["begin", step]
 
 

@@ -13,7 +13,7 @@ from pipeline.failures import Refused
 from pipeline.payload import MAX_BODY_BYTES, ClientDisconnected, parse, read
 from tests.unit.asgi import BODY, JSON, Exchange
 
-SCOPE = {"method": "POST", "path": "/api/v1/sms/send"}
+REQUEST = ("POST", "/api/v1/sms/send")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ SCOPE = {"method": "POST", "path": "/api/v1/sms/send"}
 async def test_a_body_that_calls_itself_json_is_read(content_type: str) -> None:
     """Case and parameters of the media type do not matter, and ``+json`` is JSON."""
     exchange = Exchange(headers={"content-type": content_type})
-    assert await read(exchange.scope, exchange.receive) == BODY
+    assert await read(exchange.context.header, exchange.receive) == BODY
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ async def test_any_other_body_is_refused_unread(headers: dict[str, str]) -> None
     """A media type that is not JSON, and a coding that nobody undoes, are refused before a byte is awaited."""
     exchange = Exchange(headers=headers)
     with pytest.raises(Refused, match="UNSUPPORTED_MEDIA_TYPE"):
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
     assert len(exchange.incoming) == 1
 
 
@@ -62,7 +62,7 @@ async def test_a_body_of_16_kib_is_read_whatever_its_pieces(chunk: int) -> None:
     assert MAX_BODY_BYTES == 16384
     body = bytes(position % 251 for position in range(MAX_BODY_BYTES))
     exchange = Exchange([body[start : start + chunk] for start in range(0, len(body), chunk)])
-    assert await read(exchange.scope, exchange.receive) == body
+    assert await read(exchange.context.header, exchange.receive) == body
 
 
 @pytest.mark.parametrize("name", ["content-type", "content-encoding", "content-length"])
@@ -70,7 +70,7 @@ async def test_white_space_around_a_header_of_the_body_is_no_part_of_it(name: st
     """As around every other header (RFC 9110, 5.5)."""
     headers = JSON | {"content-encoding": "identity", "content-length": str(len(BODY))}
     exchange = Exchange(headers=headers | {name: f" {headers[name]}\t"})
-    assert await read(exchange.scope, exchange.receive) == BODY
+    assert await read(exchange.context.header, exchange.receive) == BODY
 
 
 @pytest.mark.parametrize("pieces", [[MAX_BODY_BYTES + 1], [MAX_BODY_BYTES, 1], [1] * (MAX_BODY_BYTES + 1)])
@@ -78,7 +78,7 @@ async def test_one_byte_more_is_too_large(pieces: list[int]) -> None:
     """By whatever pieces it comes: it is read to its end, refused, and the connection is closed."""
     exchange = Exchange([b"x" * size for size in pieces])
     with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE") as refused:
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
     assert refused.value.headers == ((b"connection", b"close"),)
     assert exchange.incoming == []
 
@@ -87,7 +87,7 @@ async def test_a_body_without_end_is_not_read_to_its_end() -> None:
     """Of an endless body about a mebibyte is thrown away, so that our answer arrives, and then it is refused."""
     exchange = Exchange([b"x" * 65536] * 100)
     with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
     assert 80 <= len(exchange.incoming) < 90
 
 
@@ -107,7 +107,7 @@ async def test_a_body_that_declares_too_much_is_refused_though_it_drips(
     exchange = Exchange(headers=JSON | {"content-length": str(MAX_BODY_BYTES + 1)})
     async with asyncio.timeout(5):
         with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE") as refused:
-            await read(exchange.scope, dripping)
+            await read(exchange.context.header, dripping)
     assert refused.value.headers == ((b"connection", b"close"),)
     assert read_so_far > 0
 
@@ -117,7 +117,7 @@ async def test_a_body_that_declares_too_much_is_read_to_its_end_if_it_comes() ->
     body = b"x" * (MAX_BODY_BYTES + 1)
     exchange = Exchange([body[:10], body[10:]], headers=JSON | {"content-length": str(len(body))})
     with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
     assert exchange.incoming == []
 
 
@@ -125,7 +125,7 @@ async def test_a_body_that_declares_too_much_is_refused_however_little_comes() -
     """The declared length is what counts, not what follows."""
     exchange = Exchange(b"{}", headers=JSON | {"content-length": str(MAX_BODY_BYTES + 1)})
     with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
 
 
 async def test_a_client_that_waits_to_continue_is_refused_by_the_declared_length() -> None:
@@ -133,10 +133,10 @@ async def test_a_client_that_waits_to_continue_is_refused_by_the_declared_length
     headers = JSON | {"expect": "100-continue", "content-length": str(MAX_BODY_BYTES + 1)}
     exchange = Exchange(headers=headers)
     with pytest.raises(Refused, match="PAYLOAD_TOO_LARGE"):
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
     assert len(exchange.incoming) == 1
     small = Exchange(headers=JSON | {"expect": "100-continue", "content-length": str(len(BODY))})
-    assert await read(small.scope, small.receive) == BODY
+    assert await read(small.context.header, small.receive) == BODY
 
 
 @pytest.mark.parametrize("pieces", [[], [b"{", b'"to"']], ids=str)
@@ -146,7 +146,7 @@ async def test_a_client_that_goes_away_is_told_nothing(pieces: list[bytes]) -> N
     for message in exchange.incoming:
         message["more_body"] = True
     with pytest.raises(ClientDisconnected):
-        await read(exchange.scope, exchange.receive)
+        await read(exchange.context.header, exchange.receive)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_member_twice_is_a_problem(raw: bytes) -> None:
 )
 def test_the_same_payload_has_the_same_fingerprint(one: bytes, other: bytes) -> None:
     """Order of members, white space and escapes do not make another payload."""
-    assert parse(one).fingerprint(SCOPE) == parse(other).fingerprint(SCOPE)
+    assert parse(one).fingerprint(*REQUEST) == parse(other).fingerprint(*REQUEST)
 
 
 @pytest.mark.parametrize(
@@ -228,16 +228,16 @@ def test_the_same_payload_has_the_same_fingerprint(one: bytes, other: bytes) -> 
 )
 def test_another_payload_has_another_fingerprint(other: bytes) -> None:
     """Any change of a name, a value or a type makes another payload."""
-    assert parse(b'{"a":1}').fingerprint(SCOPE) != parse(other).fingerprint(SCOPE)
+    assert parse(b'{"a":1}').fingerprint(*REQUEST) != parse(other).fingerprint(*REQUEST)
 
 
 def test_what_does_not_parse_is_known_by_its_bytes() -> None:
     """The retry of a broken body is the same request; another broken body is not."""
-    assert parse(b"{").fingerprint(SCOPE) == parse(b"{").fingerprint(SCOPE)
-    assert parse(b"{").fingerprint(SCOPE) != parse(b"{ ").fingerprint(SCOPE)
+    assert parse(b"{").fingerprint(*REQUEST) == parse(b"{").fingerprint(*REQUEST)
+    assert parse(b"{").fingerprint(*REQUEST) != parse(b"{ ").fingerprint(*REQUEST)
 
 
 def test_a_fingerprint_never_changes() -> None:
     """Stores hold fingerprints of earlier releases: SHA-256 over method, route and canonical body, for ever."""
     expected = hashlib.sha256(b'POST /api/v1/sms/send\n{"a":1,"b":"\xc3\xa9"}').digest()
-    assert parse('{"b": "é", "a": 1}'.encode()).fingerprint(SCOPE) == expected
+    assert parse('{"b": "é", "a": 1}'.encode()).fingerprint(*REQUEST) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,24 @@ def test_every_violation_is_found() -> None:
         ("/to", "pattern"),
         ("/ttl_seconds", "minimum"),
     ]
+
+
+def test_what_is_valid_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand clients are judged by the fast engine alone."""
+    schema = Schema({"maxLength": 2})
+    (violation,) = schema.violations_unless_valid("abc")
+    assert violation.rule == "maxLength"
+    monkeypatch.setattr(Schema, "violations", lambda *_: pytest.fail("it was explained"))
+    assert schema.violations_unless_valid("ab") == []
+
+
+@pytest.mark.parametrize(
+    "instance", [{"k": {"name": date(2025, 11, 23)}}, {"k": {"name": time(16, 40)}}], ids=str
+)
+def test_what_json_does_not_have_is_explained(instance: object) -> None:
+    """TOML has dates and times, which the fast engine does not take at all."""
+    found = load("clients").violations_unless_valid(instance)
+    assert [(violation.pointer, violation.rule) for violation in found] == [("/k/name", "type")]
 
 
 def test_a_written_message_goes_before_a_generated_one() -> None:

@@ -1,4 +1,4 @@
-"""Steps that undo what a request took, made to happen in the end."""
+"""A request's last steps on the store, made to happen in the end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from gateway import settlement
 from gateway.settlement import SettlingStore
-from pipeline.answer import accepted
+from pipeline.answer import Answer, accepted
 from pipeline.facts import Claim, Client, Reservation
-from pipeline.ports import Begun, StoreUnavailable
+from pipeline.ports import Begun, ClaimLost, StoreUnavailable
 from tests.unit.asgi import NOON
 from tests.unit.lines import Lines
 from tests.unit.scripted import ScriptedStore
@@ -19,7 +19,8 @@ from tests.unit.scripted import ScriptedStore
 CLAIM = Claim.on(Client("acme"), "key", b"\0" * 32)
 TAKEN = Reservation("acme", NOON.date(), 5, 1, "token")
 
-UNDOING: dict[str, Callable[[SettlingStore], Awaitable[None]]] = {
+LAST_STEPS: dict[str, Callable[[SettlingStore], Awaitable[None]]] = {
+    "complete": lambda store: store.complete(CLAIM, accepted(CLAIM.tracking_id)),
     "release": lambda store: store.release(CLAIM),
     "suspend": lambda store: store.suspend(CLAIM),
     "give_back": lambda store: store.give_back(TAKEN),
@@ -27,7 +28,7 @@ UNDOING: dict[str, Callable[[SettlingStore], Awaitable[None]]] = {
 
 
 class Recovering(ScriptedStore):
-    """Fails every step that undoes so many times."""
+    """Fails every step so many times."""
 
     def __init__(self, failures: int) -> None:
         super().__init__()
@@ -54,40 +55,56 @@ async def settled(store: SettlingStore) -> None:
     assert not store._owed
 
 
-@pytest.mark.parametrize("step", UNDOING)
-async def test_a_step_that_undoes_is_tried_until_it_succeeds(step: str) -> None:
+@pytest.mark.parametrize("step", LAST_STEPS)
+async def test_a_last_step_is_tried_until_it_succeeds(step: str) -> None:
     """The request is told of the failure at once; the step is taken again behind it, and once it succeeds no more."""
     scripted = Recovering(3)
     store = SettlingStore(scripted)
     with pytest.raises(StoreUnavailable):
-        await UNDOING[step](store)
+        await LAST_STEPS[step](store)
     await settled(store)
     await asyncio.sleep(0.01)
     assert scripted.steps == [step] * 4
     await store.close()
 
 
-@pytest.mark.parametrize("step", UNDOING)
+@pytest.mark.parametrize("step", LAST_STEPS)
 async def test_a_step_that_succeeds_is_taken_once(step: str) -> None:
     """Nothing is owed, and nothing runs in the background."""
     scripted = ScriptedStore()
     store = SettlingStore(scripted)
-    await UNDOING[step](store)
+    await LAST_STEPS[step](store)
     await asyncio.sleep(0.01)
     assert scripted.steps == [step]
 
 
 async def test_the_steps_that_go_forward_are_not_repeated() -> None:
-    """Begin, arm, complete and take are the request's own to judge."""
+    """Begin, arm and take are the request's own to judge."""
     scripted = ScriptedStore(arm=StoreUnavailable("x"))
     store = SettlingStore(scripted)
     assert await store.begin(CLAIM) == Begun()
     with pytest.raises(StoreUnavailable):
         await store.arm(CLAIM)
-    await store.complete(CLAIM, accepted(CLAIM.tracking_id))
     assert isinstance(await store.take(Client("acme"), NOON.date(), "token", None), Reservation)
     await asyncio.sleep(0.01)
-    assert scripted.steps == ["begin", "arm", "complete", "take"]
+    assert scripted.steps == ["begin", "arm", "take"]
+
+
+async def test_an_answer_whose_claim_has_gone_on_is_owed_no_more(lines: Lines) -> None:
+    """The first try was carried out and its reply lost, or another request resumed the claim: neither is trouble."""
+
+    class Lost(ScriptedStore):
+        async def complete(self, claim: Claim, answer: Answer) -> None:
+            await super().complete(claim, answer)
+            raise StoreUnavailable("no answer") if len(self.steps) == 1 else ClaimLost
+
+    scripted = Lost()
+    store = SettlingStore(scripted)
+    with pytest.raises(StoreUnavailable):
+        await store.complete(CLAIM, accepted(CLAIM.tracking_id))
+    await settled(store)
+    assert scripted.steps == ["complete", "complete"]
+    assert lines.all() == []
 
 
 async def test_a_step_that_was_cancelled_is_owed_too() -> None:
@@ -118,14 +135,14 @@ async def test_what_cannot_be_undone_in_time_is_given_up(
     monkeypatch.setattr(settlement, "OWED_SECONDS", 0.02)
     scripted = Recovering(10**6)
     store = SettlingStore(scripted)
-    for step in UNDOING.values():
+    for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
     await settled(store)
     line = lines.one()
     assert line["level"] == "WARNING"
-    assert line["message"].startswith("3 steps on the store were not undone within 0.02 s")
-    assert set(scripted.steps[3:]) == set(UNDOING)
+    assert line["message"].startswith("4 steps on the store were not taken within 0.02 s")
+    assert set(scripted.steps[4:]) == set(LAST_STEPS)
 
 
 async def test_what_was_given_up_is_told_for_the_next_trouble_anew(
@@ -163,25 +180,25 @@ async def test_a_bug_with_one_step_keeps_no_other_from_being_taken(lines: Lines)
 
 async def test_steps_are_taken_in_the_order_in_which_they_are_owed() -> None:
     """A step that fails again is tried again before those behind it; one step is never tried twice at once."""
-    scripted = Recovering(4)
+    scripted = Recovering(len(LAST_STEPS) + 1)
     store = SettlingStore(scripted)
-    for step in UNDOING.values():
+    for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
     await settled(store)
-    assert scripted.steps == [*UNDOING, "release", *UNDOING]
+    assert scripted.steps == [*LAST_STEPS, "complete", *LAST_STEPS]
 
 
 async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is away for long does not fill the memory."""
     monkeypatch.setattr(settlement, "_MOST_OWED", 2)
-    scripted = Recovering(3)
+    scripted = Recovering(len(LAST_STEPS))
     store = SettlingStore(scripted)
-    for step in UNDOING.values():
+    for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
     await settled(store)
-    assert scripted.steps == [*UNDOING, "release", "suspend"]
+    assert scripted.steps == [*LAST_STEPS, "complete", "release"]
 
 
 async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
@@ -198,7 +215,7 @@ async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatc
         await store.release(CLAIM)
     await asyncio.sleep(0.01)
     await store.close()
-    assert "1 steps on the store could not be undone" in lines.one()["message"]
+    assert "1 steps on the store could not be taken" in lines.one()["message"]
 
 
 async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
@@ -212,4 +229,4 @@ async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch,
     await saved.close()
     assert lines.all() == []
     await lost.close()
-    assert "1 steps on the store could not be undone" in lines.one()["message"]
+    assert "1 steps on the store could not be taken" in lines.one()["message"]

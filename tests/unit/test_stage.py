@@ -8,7 +8,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
 from pipeline import stage as stage_module
-from pipeline.context import Context
 from pipeline.failures import OutcomeUnknown, Refused
 from pipeline.stage import Stage, Timed, timed
 from tests.unit.asgi import Ears, Exchange, Inner
@@ -81,19 +80,3 @@ async def test_whatever_is_raised_the_time_is_told(error: Exception) -> None:
     with pytest.raises(type(error)):
         await Exchange().through(Timed(Inner(error), "only", ears))
     assert [stage for stage, _, _ in ears.left] == ["only"]
-
-
-async def test_the_context_knows_which_stage_works() -> None:
-    """The name is there inside, and is the outer one's again afterwards."""
-    seen: list[str | None] = []
-
-    class Looking(Stage):
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            seen.append(Context.of(scope).stage)
-            await super().__call__(scope, receive, send)
-            seen.append(Context.of(scope).stage)
-
-    stages = [("outer", Middleware(Looking)), ("inner", Middleware(Looking))]
-    exchange = await Exchange().through(build(Inner(), stages, Ears()))
-    assert seen == ["outer", "inner", "inner", "outer"]
-    assert exchange.context.stage is None

@@ -1,0 +1,229 @@
+"""uvicorn's HTTP protocol as we bound it, on sockets, with clients of all manners."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gateway import protocol
+from gateway.protocol import BoundedHttpProtocol
+
+GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Each test runs on asyncio's own loop and on uvloop, which call a protocol in ways of their own."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
+class Server:
+    """The protocol on a free port, around an app that answers each request with its path once it may."""
+
+    def __init__(self) -> None:
+        self.state = ServerState()
+        self.reached: list[str] = []
+        self.ended: list[str] = []
+        self.may_answer = asyncio.Event()
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        self.reached.append(path)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.ended.append(f"{path} disconnected")
+                return
+            if not message["more_body"]:
+                break
+        await self.may_answer.wait()
+        body = path.encode() * (100_000 if path == "/long" else 1)
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self.ended.append(f"{path} answered")
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A client's connection to it."""
+        config = uvicorn.Config(
+            self.app, interface="asgi3", lifespan="off", log_config=None, access_log=False
+        )
+        config.load()
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: BoundedHttpProtocol(config, self.state, {}), "127.0.0.1"
+        )
+        port = listening.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            listening.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_request_is_answered_though_its_sender_has_closed_his_side() -> None:
+    """The end of his sending is no end of his reading; after the answer the connection ends, though he would idle."""
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(POST % b"a" + b"body")
+        writer.write_eof()
+        await until(lambda: server.reached)
+        # The end of sending has arrived: it must not have ended the connection.
+        await asyncio.sleep(0.1)
+        server.may_answer.set()
+        assert (await reader.read()).endswith(b"\r\n\r\n/a")
+        await until(lambda: not server.state.connections)
+
+
+async def test_what_was_pipelined_before_the_end_is_answered_in_order() -> None:
+    """Each request gets its own answer, and the last one ends the connection."""
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" + POST % b"b" + b"body" + GET % b"c")
+        writer.write_eof()
+        await until(lambda: server.reached)
+        await asyncio.sleep(0.1)
+        server.may_answer.set()
+        received = await reader.read()
+    answers = [answer.partition(b"\r\n\r\n")[2][:2] for answer in received.split(b"HTTP/1.1 200 OK")[1:]]
+    assert answers == [b"/a", b"/b", b"/c"]
+    assert server.ended == ["/a answered", "/b answered", "/c answered"]
+
+
+@pytest.mark.parametrize("piece", [GET[:12], POST % b"cut", POST % b"cut" + b"bo"], ids=repr)
+async def test_of_what_came_only_in_part_nothing_is_served(piece: bytes) -> None:
+    """It never becomes whole: it is forgotten, and the request before it ends the connection."""
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" + piece)
+        writer.write_eof()
+        await until(lambda: server.reached)
+        await asyncio.sleep(0.1)
+        server.may_answer.set()
+        assert (await reader.read()).count(b"HTTP/1.1 ") == 1
+        await until(lambda: not server.state.connections)
+    assert server.ended == ["/a answered"]
+
+
+async def test_a_body_that_ends_too_soon_is_a_disconnection() -> None:
+    """The app hears that its client is gone, and the connection is closed at once."""
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(POST % b"a" + b"bo")
+        await until(lambda: server.reached)
+        writer.write_eof()
+        assert await reader.read() == b""
+        await until(lambda: server.ended)
+    assert server.ended == ["/a disconnected"]
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:12], GET % b"a"], ids=["nothing", "half a head", "a request"])
+async def test_an_idle_connection_ends_with_its_client(sent: bytes) -> None:
+    """Nothing is owed on it: it is closed at once, not kept until it times out."""
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (reader, writer):
+        await until(lambda: server.state.connections)
+        writer.write(sent)
+        await until(lambda: len(server.ended) == sent.count(b"\r\n\r\n"))
+        writer.write_eof()
+        await reader.read()
+        await until(lambda: not server.state.connections)
+
+
+async def test_a_request_runs_to_its_end_though_its_sender_has_gone() -> None:
+    """Who has closed both sides looks at first like one who still reads; the connection ends with the answer."""
+    server = Server()
+    async with server.connection() as (_, writer):
+        writer.write(GET % b"a")
+        await until(lambda: server.reached)
+        writer.close()
+        await writer.wait_closed()
+        server.may_answer.set()
+        await until(lambda: server.ended and not server.state.connections)
+    assert server.ended == ["/a answered"]
+
+
+async def test_a_url_that_cannot_be_read_leaves_the_requests_before_it_alone() -> None:
+    """Its refusal must not be taken for the answer to one of them."""
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" + GET % b"b" + b"GET http://a:b/ HTTP/1.1\r\n\r\n")
+        await until(lambda: server.reached)
+        server.may_answer.set()
+        received = await reader.read()
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == 2
+    assert server.ended == ["/a answered", "/b answered"]
+
+
+async def test_head_is_answered_and_keeps_its_place() -> None:
+    """It has no body that would take its head along; what is pipelined behind it must not come in its place."""
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (reader, writer):
+        writer.write(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HEAD /ab HTTP/1.1\r\nHost: x\r\n\r\n" + GET % b"abc")
+        assert b"content-length: 3\r\n" in await reader.readuntil(b"\r\n\r\n")
+        assert (await reader.readuntil(b"/abc")).endswith(b"content-length: 4\r\n\r\n/abc")
+
+
+async def test_a_client_that_takes_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits to send it more would wait for ever, and hold its place among the sends in flight."""
+    monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.2)
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # there on every transport that reads
+        writer.write(GET % b"long" * 100)
+        await until(lambda: server.reached and not server.state.connections)
+    assert len(server.ended) < 100
+
+
+async def test_a_slow_client_gets_its_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it goes on reading it is not given up."""
+    monkeypatch.setattr(protocol, "WRITE_SECONDS", 1.0)
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"long" * 20)
+        found = 0
+        async with asyncio.timeout(30):
+            while found < 20 * 500_000:
+                found += len(await reader.read(500_000))
+                await asyncio.sleep(0.02)
+
+
+async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet full of heads must not be looked through anew for each of them."""
+    looked_at = 0
+
+    class Counted(RequestResponseCycle):
+        def __getattribute__(self, name: str) -> object:
+            nonlocal looked_at
+            looked_at += name == "response_complete"
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr("uvicorn.protocols.http.httptools_impl.RequestResponseCycle", Counted)
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" * 1000)
+        server.may_answer.set()
+        for _ in range(1000):
+            await reader.readuntil(b"\r\n\r\n/a")
+    assert looked_at < 20 * 1000
