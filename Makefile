@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run test test-cluster faults lint fmt build up down logs clean
+.PHONY: help audit run test test-cluster faults bench lint fmt build up down logs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,7 @@ run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.
 
 test: $(VENV)/installed-test ## Run every test, installing Redis and RabbitMQ where they are missing; ARGS="-k quota" for some
 	sh tests/install-servers.sh
+	-sh tests/bench/install-wrk.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 test-cluster: $(VENV)/installed-test ## Run the tests on real clusters: Redis with Sentinels, Redis Cluster, RabbitMQ; takes minutes
@@ -50,6 +51,11 @@ test-cluster: $(VENV)/installed-test ## Run the tests on real clusters: Redis wi
 faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, SEED=1, FAULT=redis-killed
 	sh tests/install-servers.sh
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FAULT),--fault $(FAULT))
+
+bench: $(VENV)/installed-bench ## Measure against bare uvicorn, in ten minutes; ARGS="--short", ARGS="--profile", ARGS="--help"
+	sh tests/install-servers.sh
+	sh tests/bench/install-wrk.sh
+	$(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(VENV)/installed-lint ## Check style, types, the Dockerfile and compose.yml
 	$(BIN)/ruff check .
@@ -90,6 +96,10 @@ $(VENV)/installed: setup.cfg pyproject.toml $(BIN)/python
 
 $(VENV)/installed-test: setup.cfg pyproject.toml $(BIN)/python
 	$(install) '.[test]'
+	@touch $@
+
+$(VENV)/installed-bench: setup.cfg pyproject.toml $(BIN)/python
+	$(install) '.[test,bench]'
 	@touch $@
 
 $(VENV)/installed-lint: setup.cfg pyproject.toml $(BIN)/python

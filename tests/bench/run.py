@@ -1,0 +1,98 @@
+"""A run: which cases, at how many connections, for how long; and all of them one after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.bench import bare, machine, memory, overhead
+from tests.bench.budgets import Results
+from tests.bench.cases import CASES, Case
+from tests.bench.contenders import running
+from tests.bench.measure import Row, alternate
+from tests.servers import RabbitServer, RedisServer
+
+OVERHEAD = "pipeline-overhead"
+"""The name of the case that needs no load."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured. Slices last ``seconds``, and each of ``rounds`` has one of each contender.
+
+    ``overhead_batches`` and ``memory_requests`` may be 0: then it is left out.
+    """
+
+    cases: Sequence[Case] = CASES
+    connections: Sequence[int] = (1, 16, 64, 256)
+    seconds: int = 2
+    rounds: int = 3
+    overhead_batches: int = 15
+    overhead_calls: int = 5000
+    memory_requests: int = 0
+
+    def seconds_of_load(self) -> int:
+        """How long it takes at least, without what is started in between."""
+        return len(self.cases) * len(self.connections) * (self.rounds * self.seconds * 2 + 1)
+
+
+def chosen(names: Sequence[str]) -> tuple[Case, ...]:
+    """The cases of these names; all of them for none. Raises ``LookupError``."""
+    known = {case.name: case for case in CASES}
+    unknown = [name for name in names if name not in known and name != OVERHEAD]
+    if unknown:
+        raise LookupError(f"no case is called '{unknown[0]}': there are {', '.join([*known, OVERHEAD])}")
+    return tuple(known[name] for name in names if name in known) if names else CASES
+
+
+def run(plan: Plan, store: RedisServer, broker: RabbitServer, say: Say) -> Results:
+    """Measure everything that is planned, and say each step's outcome when it is known."""
+    overhead_us = None
+    if plan.overhead_batches:
+        overhead_us = overhead.measure(plan.overhead_batches, plan.overhead_calls)
+        say(f"five stages that do nothing: {overhead_us:.2f} µs")
+    rows = []
+    for number, row in enumerate(_rows(plan, store, broker), 1):
+        say(f"{number}/{len(plan.cases) * len(plan.connections)} {_summary(row)}")
+        rows.append(row)
+    growth = None
+    if plan.memory_requests:
+        growth = memory.measure(plan.memory_requests, store, broker, say)
+    return Results(rows, overhead_us, growth)
+
+
+def about(plan: Plan, broker: RabbitServer, command: str) -> dict[str, Any]:
+    """What the run was made on, of and by."""
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": machine.revision(),
+        "command": command,
+        "machine": machine.machine(),
+        "versions": machine.versions(broker),
+        "seconds": plan.seconds,
+        "rounds": plan.rounds,
+    }
+
+
+def _rows(plan: Plan, store: RedisServer, broker: RabbitServer) -> Iterator[Row]:
+    with bare.serving() as reference:
+        for setup, cases in itertools.groupby(plan.cases, key=lambda case: case.setup):
+            with running(setup, store, broker) as contender:
+                for case, connections in itertools.product(list(cases), plan.connections):
+                    contender.prepare(case)
+                    yield alternate(case, reference, contender, connections, plan.seconds, plan.rounds)
+
+
+def _summary(row: Row) -> str:
+    at = f"{row.case} at {row.connections}:"
+    if row.gateway is None:
+        return f"{at} FAILED: {row.failure}"
+    return (
+        f"{at} {row.gateway.requests_per_second:,.0f} req/s, p50 {row.gateway.p50_ms:.2f} ms, "
+        f"p99 {row.gateway.p99_ms:.2f} ms, CPU {row.gateway.cpu_us:.0f} µs = {row.cpu_ratio:.2f} × bare"
+    )

@@ -1,0 +1,57 @@
+"""CPU time and memory of processes, as the operating system tells them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bench.processes import IS_LINUX, LINUX_ONLY, _cpu_seconds, cpu_seconds, family, resident_bytes
+
+pytestmark = pytest.mark.skipif(not IS_LINUX, reason=LINUX_ONLY)
+
+BUSY_CHILD = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "print(flush=True)\\nwhile True: pass"])
+"""
+
+
+@pytest.fixture
+def parent() -> Iterator[int]:
+    """A process that waits for its child, which is busy."""
+    command = [sys.executable, "-c", BUSY_CHILD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        os.killpg(process.pid, 9)
+
+
+def test_what_a_child_spends_counts(parent: int) -> None:
+    assert len(family(parent)) == 2
+    before = cpu_seconds(parent)
+    deadline = time.monotonic() + 30
+    while cpu_seconds(parent) - before < 0.02:
+        assert time.monotonic() < deadline
+
+
+def test_memory_is_that_of_both(parent: int) -> None:
+    _, child = family(parent)
+    assert resident_bytes(parent) > resident_bytes(child) > 1 << 20
+
+
+def test_the_clock_of_a_process_is_the_one_that_python_reads() -> None:
+    before = time.process_time()
+    ours = _cpu_seconds(os.getpid())
+    assert before <= ours <= time.process_time()
+
+
+def test_a_process_that_has_ended_spends_nothing(parent: int) -> None:
+    os.killpg(parent, 9)
+    os.waitpid(parent, 0)
+    assert cpu_seconds(parent) == 0
+    assert resident_bytes(parent) == 0
