@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from dotenv import dotenv_values
+from prometheus_client.metrics import MetricWrapperBase
 
 import schemas
 from gateway import cli, settings, variables
@@ -27,11 +28,13 @@ from gateway.metrics import MULTIPROC_DIR, Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
 from pipeline import codes, context, order, payload
+from tests.faults.faults import FAULTS
 from tests.gateways import SEND, Gateway
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 NOTHING = "–"
@@ -219,8 +222,8 @@ class TestMetrics:
     ) -> None:
         monkeypatch.delenv(MULTIPROC_DIR, raising=False)
         exist = set()
-        for name, metric in vars(Metrics()).items():
-            if not name.startswith("_") and hasattr(metric, "describe"):
+        for metric in Metrics().registry._collector_to_names:
+            if isinstance(metric, MetricWrapperBase):
                 (family,) = metric.describe()
                 suffix = "_total" if family.type == "counter" else ""
                 exist.add((family.name + suffix, family.type, tuple(metric._labelnames)))
@@ -398,6 +401,27 @@ class TestPages:
         named = set(re.findall(r"`((?:gateway|pipeline|schemas)/[\w/.]*)`", ARCHITECTURE))
         assert len(named) > 30
         assert [path for path in named if not (ROOT / path).exists()] == []
+
+    def test_the_tests_and_faults_that_are_named_exist(self) -> None:
+        """Each trap is named with the tests that would fail if the gateway fell into it."""
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", RELIABILITY)
+        assert len(named) > 30
+        assert [
+            f"{file}::{test}"
+            for file, test in named
+            if not re.search(rf"^ *(?:async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
+        ] == []
+        assert {fault.name for fault in FAULTS if fault.name not in RELIABILITY} == set()
+
+    def test_the_proxy_waits_for_slow_heads_and_bodies(self) -> None:
+        (example,) = blocks("nginx")
+        found = dict(re.findall(r"^ *(\w+) ([\w.]+);$", example, re.MULTILINE))
+        assert {"client_header_timeout", "client_body_timeout"} <= found.keys()
+        assert found["proxy_request_buffering"] == "on"
+        # A send has its answer by then.
+        assert int(found["proxy_read_timeout"].removesuffix("s")) > (
+            context.BODY_SECONDS + context.REQUEST_SECONDS
+        )
 
     @pytest.mark.parametrize("package", ["pipeline", "gateway"])
     def test_every_module_is_in_the_tour(self, package: str) -> None:
