@@ -19,8 +19,8 @@ from gateway import __version__
 from gateway.dependency import HeartbeatBus
 from gateway.metrics import Metrics
 from pipeline.envelope import ConfigFingerprint
-from pipeline.failures import timestamp
 from pipeline.ports import BrokerRefused, BrokerUnknown, Clock
+from pipeline.timestamps import timestamp
 from schemas import load
 
 _FIRST_RETRY_SECONDS = 0.25

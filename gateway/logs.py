@@ -19,7 +19,7 @@ import orjson
 from loguru import logger
 
 from gateway.stdout import Stdout
-from pipeline.failures import timestamp
+from pipeline.timestamps import OPTION, in_json, timestamp
 
 if TYPE_CHECKING:
     import loguru
@@ -48,8 +48,14 @@ class Log:
         ``level`` is DEBUG, INFO, WARNING or ERROR; ``extra`` holds what JSON knows, and nothing that every line has.
         """
         if self._levels[level] >= self._least:
-            own = {"timestamp": timestamp(datetime.now(UTC)), "level": level, "service": self._service}
-            self._stdout.write(orjson.dumps({**own, "message": message, **extra}) + b"\n")
+            line = {
+                "timestamp": in_json(datetime.now(UTC)),
+                "level": level,
+                "service": self._service,
+                "message": message,
+                **extra,
+            }
+            self._stdout.write(orjson.dumps(line, option=OPTION | orjson.OPT_APPEND_NEWLINE))
 
     def sink(self, line: loguru.Message) -> None:
         """Take what loguru hands over."""

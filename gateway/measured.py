@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from datetime import date
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateway.metrics import Metrics
 from pipeline.answer import Answer
@@ -26,6 +26,9 @@ from pipeline.ports import (
 
 Result = TypeVar("Result")
 
+Step = Coroutine[Any, Any, Result]
+"""What a method of a port gives; who only passes a step on needs no coroutine of his own around it."""
+
 
 class Store(Claims, Quotas, Protocol):
     """Claims and quotas lie together: taking quota and arming a claim is one step."""
@@ -43,35 +46,35 @@ class MeasuredStore:
         }
         self._errors = {operation: metrics.store_errors.labels(operation) for operation in operations}
 
-    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+    def begin(self, claim: Claim) -> Step[Begun | Replay | InProgress | OtherPayload]:
         """See ``pipeline.ports.Claims``."""
-        return await self._measure("begin", self.store.begin(claim))
+        return self._measure("begin", self.store.begin(claim))
 
-    async def arm(self, claim: Claim) -> None:
+    def arm(self, claim: Claim) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        await self._measure("arm", self.store.arm(claim))
+        return self._measure("arm", self.store.arm(claim))
 
-    async def complete(self, claim: Claim, answer: Answer) -> None:
+    def complete(self, claim: Claim, answer: Answer) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        await self._measure("complete", self.store.complete(claim, answer))
+        return self._measure("complete", self.store.complete(claim, answer))
 
-    async def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        await self._measure("release", self.store.release(claim))
+        return self._measure("release", self.store.release(claim))
 
-    async def suspend(self, claim: Claim) -> None:
+    def suspend(self, claim: Claim) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        await self._measure("suspend", self.store.suspend(claim))
+        return self._measure("suspend", self.store.suspend(claim))
 
-    async def take(
+    def take(
         self, client: Client, day: date, token: str, claim: Claim | None
-    ) -> Reservation | QuotaExceeded:
+    ) -> Step[Reservation | QuotaExceeded]:
         """See ``pipeline.ports.Quotas``."""
-        return await self._measure("take", self.store.take(client, day, token, claim))
+        return self._measure("take", self.store.take(client, day, token, claim))
 
-    async def give_back(self, reservation: Reservation) -> None:
+    def give_back(self, reservation: Reservation) -> Step[None]:
         """See ``pipeline.ports.Quotas``."""
-        await self._measure("give_back", self.store.give_back(reservation))
+        return self._measure("give_back", self.store.give_back(reservation))
 
     async def _measure(self, operation: str, call: Awaitable[Result]) -> Result:
         started = time.perf_counter()

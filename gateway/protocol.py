@@ -12,18 +12,23 @@ import asyncio
 import http
 import re
 import sys
-import uuid
 from collections import deque
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
+from weakref import WeakKeyDictionary
 
 import httptools
 from loguru import logger
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from gateway.one_write import OneWrite
+from gateway.exchange import Exchange
+from gateway.idling import Idling
 from pipeline import codes
 from pipeline.failures import Refused
+from pipeline.ids import random_uuid
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte, and a new connection to begin one."""
@@ -33,6 +38,9 @@ HEAD_BYTES = 64 * 1024
 WRITE_SECONDS = 8.0
 """How long a client may take none of its answers; shorter than a request's deadline."""
 
+# The idle connections of each server.
+_IDLING: WeakKeyDictionary[ServerState, Idling] = WeakKeyDictionary()
+
 _METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
@@ -40,8 +48,8 @@ _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection.
 
-    The body's bounds are the application's (see ``pipeline.payload``); a connection that idles between two requests is
-    closed by uvicorn itself.
+    The body's bounds are the application's (see ``pipeline.payload``). Bytes alone end no idling, only a request does:
+    neither a line feed too many nor the rest of a body that was answered unread.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -53,17 +61,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._is_in_body = False
         self._received = b""
-        self._unanswered: deque[RequestResponseCycle] = deque()
+        # They are answered in order: only the first is being served.
+        self._unanswered: deque[Exchange] = deque()
+        self._url = b""
+        self._place = ("", b"", b"")
+        idling = _IDLING.get(self.server_state)
+        if idling is None:
+            idling = _IDLING[self.server_state] = Idling(self.timeout_keep_alive)
+        self._idling = idling
         self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._end_head()
         self._end_write_timer()
-        for cycle in self._unanswered:  # uvicorn tells only the latest.
-            if not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        self._idling.discard(self)
+        for exchange in self._unanswered:  # uvicorn tells only the latest.
+            exchange.disconnected = True
+            exchange.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -94,53 +109,114 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._is_in_head:
             self._head_bytes += len(data)
         self._received = data
-        # Bytes alone end no idling, only a request does: neither a line feed too many nor the rest of a body that was
-        # answered unread.
-        idling, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
-        if idling is not None:
-            self._idle_on(idling)
         if self._is_in_head:
             self._bound_head()
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
 
-    def _idle_on(self, idling: asyncio.TimerHandle) -> None:
-        """Let the timer of an idle connection run on, unless a request has begun meanwhile."""
-        answered = all(cycle.response_complete for cycle in self._unanswered)
-        if answered and not self._is_in_head and not self.transport.is_closing():
-            self.timeout_keep_alive_task = idling
-        else:
-            idling.cancel()
-
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a head."""
-        super().on_message_begin()
+        self._idling.discard(self)
         self._is_in_head = True
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has seen a header; what follows a chunked body is none that anybody here should believe."""
         if not self._is_in_body:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The parser has seen the whole head."""
+        """The parser has seen the whole head: its request is served, or waits for those before it."""
         self._end_head()
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        parser = self.parser
+        method = parser.get_method()
+        if parser.should_upgrade() and method != b"CONNECT":
             # The offer came in pieces. Refused rather than served without its body.
             raise ValueError("an offer to upgrade")
-        super().on_headers_complete()
-        if self.scope["method"] != "HEAD":  # The cycle writes no body for it, so nothing would send the head.
-            self.cycle.transport = OneWrite(self.transport)  # type: ignore[assignment]  # all of a transport that it uses
+        version = parser.get_http_version()
+        path, raw_path, query = self._located(self.url)
+        scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "method": method.decode("ascii"),
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
+        self.cycle = exchange = Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            version != "1.0" and parser.should_keep_alive(),
+            self.expect_100_continue,
+            self.on_response_complete,
+        )
         self._is_in_body = True
-        while self._unanswered and self._unanswered[0].response_complete:  # They are answered in order.
-            self._unanswered.popleft()
-        self._unanswered.append(self.cycle)
+        self._unanswered.append(exchange)
+        if len(self._unanswered) == 1:
+            self._serve(exchange)
+        else:
+            self.flow.pause_reading()
+
+    def _serve(self, exchange: Exchange) -> None:
+        task = self.loop.create_task(exchange.serve(self.app, self.tasks))
+        exchange.task = task
+        self.tasks.add(task)
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has seen a part of the body."""
+        exchange = self.cycle
+        if not exchange.response_complete:
+            exchange.body += body
+            if len(exchange.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            exchange.message_event.set()
 
     def on_message_complete(self) -> None:
         """The parser has seen the whole request."""
         self._is_in_body = False
-        super().on_message_complete()
+        exchange = self.cycle
+        if not exchange.response_complete:
+            exchange.more_body = False
+            exchange.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """An answer has left: the next request on the connection is served, or the connection idles."""
+        self.server_state.total_requests += 1
+        self._unanswered.popleft()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._unanswered:
+            self._serve(self._unanswered[0])
+        elif not self._is_in_head:
+            self._idling.add(self, self.loop)
+
+    def _located(self, url: bytes) -> tuple[str, bytes, bytes]:
+        """The path, decoded and raw, and the query. Remembered, since a connection asks for the same again and again.
+
+        Raises ``httptools.HttpParserInvalidURLError``.
+        """
+        if url != self._url:
+            parsed = httptools.parse_url(url)
+            path = parsed.path.decode("ascii")
+            self._place = (unquote(path) if "%" in path else path, parsed.path, parsed.query or b"")
+            self._url = url
+        return self._place
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused; called while its exception is handled."""
@@ -157,7 +233,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             # Earlier requests on this connection wait for their answers, and must not get this one.
             self.flow.pause_reading()
             return
-        tracking_id = str(uuid.uuid4())
+        tracking_id = random_uuid()
         answer = refused.answer(tracking_id, datetime.now(UTC))
         headers = [
             *self.server_state.default_headers,
@@ -178,14 +254,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _end_with_the_last_whole(self) -> bool:
         """Have the last request that came whole end the connection by its answer; False when none waits for one."""
         self._end_head()
-        waiting = [cycle for cycle in self._unanswered if not cycle.response_complete]
-        whole = [cycle for cycle in waiting if cycle is not self.cycle or not self._is_in_body]
-        if not whole:
+        unanswered = self._unanswered
+        if not unanswered or (self._is_in_body and unanswered[0] is self.cycle):
             return False
         if self._is_in_body:
             # The request that is not whole waits behind others: it is forgotten.
-            self.pipeline.popleft()
-            self.cycle, self._is_in_body = whole[-1], False
+            unanswered.pop()
+            self.cycle, self._is_in_body = unanswered[-1], False
         self.cycle.keep_alive = False
         return True
 

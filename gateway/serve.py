@@ -36,6 +36,7 @@ def serve(settings: Settings, workers: int) -> int:
         host=settings.host,
         port=settings.port,
         workers=workers,
+        interface="asgi3",
         http=BoundedHttpProtocol,
         ws="none",
         lifespan="on",

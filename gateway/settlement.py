@@ -16,7 +16,7 @@ from functools import partial
 
 from loguru import logger
 
-from gateway.measured import Store
+from gateway.measured import Step, Store
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
@@ -30,7 +30,7 @@ _LAST_CHANCE_SECONDS = 1.0
 
 _UNSETTLED = (StoreUnavailable, asyncio.CancelledError)
 
-_Step = Callable[[], Awaitable[None]]
+_Owed = Callable[[], Awaitable[None]]
 
 
 class SettlingStore:
@@ -41,16 +41,16 @@ class SettlingStore:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._owed: deque[tuple[float, _Step]] = deque()
+        self._owed: deque[tuple[float, _Owed]] = deque()
         self._settling: asyncio.Task[None] | None = None
 
-    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+    def begin(self, claim: Claim) -> Step[Begun | Replay | InProgress | OtherPayload]:
         """See ``pipeline.ports.Claims``."""
-        return await self.store.begin(claim)
+        return self.store.begin(claim)
 
-    async def arm(self, claim: Claim) -> None:
+    def arm(self, claim: Claim) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        await self.store.arm(claim)
+        return self.store.arm(claim)
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """See ``pipeline.ports.Claims``."""
@@ -76,11 +76,11 @@ class SettlingStore:
             self._owe(partial(self.store.suspend, claim))
             raise
 
-    async def take(
+    def take(
         self, client: Client, day: date, token: str, claim: Claim | None
-    ) -> Reservation | QuotaExceeded:
+    ) -> Step[Reservation | QuotaExceeded]:
         """See ``pipeline.ports.Quotas``."""
-        return await self.store.take(client, day, token, claim)
+        return self.store.take(client, day, token, claim)
 
     async def give_back(self, reservation: Reservation) -> None:
         """See ``pipeline.ports.Quotas``."""
@@ -102,7 +102,7 @@ class SettlingStore:
         if self._owed:
             logger.warning("{} steps on the store could not be taken before the end", len(self._owed))
 
-    def _owe(self, step: _Step) -> None:
+    def _owe(self, step: _Owed) -> None:
         if len(self._owed) < _MOST_OWED:
             self._owed.append((time.monotonic() + OWED_SECONDS, step))
         if self._settling is None or self._settling.done():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from pipeline.facts import Message, Route
-from pipeline.failures import timestamp
+from pipeline.timestamps import OPTION, in_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,14 @@ class Envelope(NamedTuple):
                 "to": message.to,
                 "text": message.text,
                 "ttl_seconds": message.ttl_seconds,
-                "expires_at": timestamp(self.expires_at),
+                "expires_at": in_json(self.expires_at),
                 "providers_original": message.providers,
                 "providers_effective": self.route.providers,
                 "config_fingerprint": {
                     "clients": self.config_fingerprint.clients,
                     "providers": self.config_fingerprint.providers,
                 },
-                "created_at": timestamp(self.created_at),
-            }
+                "created_at": in_json(self.created_at),
+            },
+            option=OPTION,
         )

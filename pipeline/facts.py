@@ -7,10 +7,11 @@ bring types of its own.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
+
+from pipeline.ids import random_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Claim:
     key: str
     fingerprint: bytes
     tracking_id: str
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    token: str = field(default_factory=random_token)
     armed: bool = False
 
     @classmethod

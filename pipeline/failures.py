@@ -19,6 +19,7 @@ import orjson
 from pipeline import codes
 from pipeline.answer import Answer
 from pipeline.codes import Code
+from pipeline.timestamps import OPTION, in_json
 
 
 class NotAccepted(Exception):
@@ -53,12 +54,12 @@ class NotAccepted(Exception):
                 "message": self.message,
                 "details": self.details,
                 "tracking_id": tracking_id,
-                "timestamp": timestamp(now),
+                "timestamp": in_json(now),
             }
             headers = self.headers
             if self.retry_after is not None:
                 headers = (*headers, (b"retry-after", str(max(1, self.retry_after)).encode()))
-            self._answer = Answer(self.code.status, orjson.dumps(body), headers=headers)
+            self._answer = Answer(self.code.status, orjson.dumps(body, option=OPTION), headers=headers)
         return self._answer
 
 
@@ -71,17 +72,3 @@ class OutcomeUnknown(NotAccepted):
 
     def __init__(self) -> None:
         super().__init__(codes.OUTCOME_UNKNOWN, retry_after=1)
-
-
-def timestamp(time: datetime) -> str:
-    """RFC 3339 in UTC with microseconds and ``Z``; ``time`` is aware and in UTC."""
-    # A third of what isoformat takes, three times in each send.
-    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (  # noqa: UP031 - half of what an f-string takes
-        time.year,
-        time.month,
-        time.day,
-        time.hour,
-        time.minute,
-        time.second,
-        time.microsecond,
-    )

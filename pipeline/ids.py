@@ -1,12 +1,36 @@
-"""Random UUIDs."""
+"""Random ids and tokens, drawn many at a time: a system call for each would cost more than the id itself."""
 
 from __future__ import annotations
 
-import secrets
+import os
+
+_BYTES = 16
+_AT_A_TIME = 256
+
+# Each is handed out once, by a pop that no other thread can get in between.
+_pool: list[str] = []
+# The child of a fork would draw the same ones as its parent.
+os.register_at_fork(after_in_child=_pool.clear)
 
 
 def random_uuid() -> str:
-    """A UUID of version 4 (RFC 9562), as text: what ``str(uuid.uuid4())`` gives, for a third of its cost."""
-    digits = secrets.token_hex(16)
+    """A UUID of version 4 (RFC 9562), as text: what ``str(uuid.uuid4())`` gives, for a fraction of its cost."""
+    digits = _draw()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def random_token() -> str:
+    """64 random bits in hex, as ``secrets.token_hex(8)`` gives."""
+    return _draw()[:16]
+
+
+def _draw() -> str:
+    """128 random bits in hex."""
+    try:
+        return _pool.pop()
+    except IndexError:
+        digits = os.urandom(_BYTES * _AT_A_TIME).hex()
+        fresh = [digits[start : start + 2 * _BYTES] for start in range(0, len(digits), 2 * _BYTES)]
+        _pool.extend(fresh[1:])
+        return fresh[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
@@ -60,22 +60,19 @@ class Clients(Protocol):
 # What ``Claims.begin`` found.
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """The claim is this request's; ``armed`` when it resumes one whose message may be on the queue."""
 
     armed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(NamedTuple):
     """The key has its answer already, in the form in which ``Claims.complete`` was given it."""
 
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class InProgress:
+class InProgress(NamedTuple):
     """Another request holds the claim for this many milliseconds more, unless it ends sooner."""
 
     milliseconds_left: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
@@ -14,6 +13,7 @@ from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Claim, Client, Message, Reservation
 from pipeline.failures import Refused
+from pipeline.ids import random_token
 from pipeline.ports import ClaimLost, Clock, QuotaExceeded, Quotas, StoreUnavailable, Telemetry
 from pipeline.stage import Stage
 from pipeline.store_policy import StorePolicy
@@ -44,7 +44,7 @@ class Quota(Stage):
         context = Context.of(scope)
         client, claim = context[Client], context.get(Claim)
         # What is taken under a claim is the claim's: its own token says so.
-        token = secrets.token_hex(8) if claim is None else claim.token
+        token = random_token() if claim is None else claim.token
         now = self.clock.now()
         reservation = Reservation(client.name, now.date(), client.daily_quota, 0, token)
         may_be_taken = True

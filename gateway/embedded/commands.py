@@ -23,7 +23,7 @@ from gateway.embedded.mover import Mover
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting, count_waiting, select_waiting
 from gateway.logs import mask
 from gateway.rabbitmq import RabbitOutbox, Topology
-from pipeline.failures import timestamp
+from pipeline.timestamps import timestamp
 
 DONE, UNFINISHED, MISTAKE = 0, 1, 2
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import datetime
+from typing import Any
 
 from gateway.dependency import ConnectionWatcher
 from gateway.rabbitmq.connection import BrokerConnection
@@ -64,12 +66,12 @@ class RabbitOutbox:
         """Close the connection. A publish still in flight ends as ``BrokerUnknown``."""
         await self._connection.close()
 
-    async def publish(self, envelope: Envelope) -> None:
+    def publish(self, envelope: Envelope) -> Coroutine[Any, Any, None]:
         """Return when the envelope is stored durably and routed.
 
         Raises ``BrokerRefused``, at once while the broker is known to be away or blocked, or ``BrokerUnknown``.
         """
-        await self.publish_body(
+        return self.publish_body(
             envelope.tracking_id,
             envelope.to_json(),
             envelope.message.ttl_seconds * 1000,

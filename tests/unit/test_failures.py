@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline import codes
-from pipeline.failures import NotAccepted, OutcomeUnknown, Refused, timestamp
+from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
 from schemas import load
 from tests.unit.asgi import NOON
 
@@ -66,8 +66,3 @@ def test_an_unknown_outcome_is_no_refusal() -> None:
     assert not isinstance(unknown, Refused)
     assert unknown.code is codes.OUTCOME_UNKNOWN
     assert (b"retry-after", b"1") in unknown.answer(TRACKING_ID, NOON).headers
-
-
-def test_a_timestamp_always_has_microseconds() -> None:
-    """RFC 3339 in UTC, with six digits even when they are all 0."""
-    assert timestamp(datetime(2026, 3, 1, tzinfo=UTC)) == "2026-03-01T00:00:00.000000Z"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway import protocol
+from gateway.exchange import Exchange
 from gateway.protocol import BoundedHttpProtocol
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -213,13 +213,13 @@ async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.Mon
     """A packet full of heads must not be looked through anew for each of them."""
     looked_at = 0
 
-    class Counted(RequestResponseCycle):
+    class Counted(Exchange):
         def __getattribute__(self, name: str) -> object:
             nonlocal looked_at
             looked_at += name == "response_complete"
             return super().__getattribute__(name)
 
-    monkeypatch.setattr("uvicorn.protocols.http.httptools_impl.RequestResponseCycle", Counted)
+    monkeypatch.setattr(protocol, "Exchange", Counted)
     server = Server()
     async with server.connection() as (reader, writer):
         writer.write(GET % b"a" * 1000)

@@ -1,0 +1,183 @@
+"""One request and its answer: uvicorn's cycle, with a short way for what nearly every one of them is.
+
+A body that is there whole is given at once, and an answer that comes whole, its length in its head, leaves in one
+write. Everything else, an answer in parts or to HEAD for instance, goes uvicorn's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Scope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, RequestResponseCycle
+
+_LOGGER = logging.getLogger("uvicorn.error")
+# What uvicorn forbids in a value: control characters but for the tab.
+_CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
+# What each header's line begins with, by the header's name; those that decide how an answer ends are not among them.
+_LINES: dict[bytes, bytes] = {}
+_MOST_LINES = 1000
+_FRAMING = (b"connection", b"transfer-encoding")
+
+
+class Exchange(RequestResponseCycle):
+    """Made by the protocol for each request whose head is there; ``keep_alive`` is what the request asks for."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        default_headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+        expect_100_continue: bool,
+        on_response: Callable[..., None],
+    ) -> None:
+        super().__init__(
+            scope,  # type: ignore[arg-type]  # Starlette's type is any mutable mapping
+            transport,
+            flow,
+            _LOGGER,
+            _LOGGER,
+            False,
+            default_headers,
+            asyncio.Event(),
+            expect_100_continue,
+            keep_alive,
+            on_response,
+        )
+        self.task: asyncio.Task[None] | None = None
+        self._head: Message | None = None
+        self._is_given = False
+
+    async def serve(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
+        """Have ``app`` answer; at the end the request's task is taken out of ``tasks``."""
+        try:
+            await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]  # a scope of uvicorn's own type
+        except BaseException as error:  # noqa: BLE001 - uvicorn logs it, and answers if it still can
+            await self.run_asgi(_Failed(error))
+        else:
+            if not self.response_complete:
+                await self.run_asgi(_nothing)
+        finally:
+            self.on_response = _nothing_more
+            if self.task is not None:
+                tasks.discard(self.task)
+
+    async def receive(self) -> Any:
+        """See ASGI: the body, or that the client is gone or has his answer."""
+        if (
+            self.more_body
+            or self._is_given
+            or self.disconnected
+            or self.response_complete
+            or self.waiting_for_100_continue
+        ):
+            message = await super().receive()
+            self._is_given = not message.get("more_body", False)
+            return message
+        self._is_given = True
+        self.flow.resume_reading()
+        # The next call waits for the client to go.
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        """See ASGI: the head of the answer is kept until the first part of its body comes."""
+        head, self._head = self._head, None
+        if head is None:
+            if not self.response_started and message["type"] == "http.response.start":
+                self.response_started = True
+                self._head = message
+                return
+        elif not self._answered(head, message):
+            self.response_started = False
+            await super().send(head)  # type: ignore[arg-type]  # uvicorn has a type for each kind of message
+        else:
+            return
+        await super().send(message)
+
+    def _answered(self, head: Message, message: Message) -> bool:
+        """Whether this was a whole answer, and has been written."""
+        if (
+            message["type"] != "http.response.body"
+            or message.get("more_body", False)
+            or not self.keep_alive
+            or self.disconnected
+            or self.flow.write_paused
+        ):
+            return False
+        body: bytes = message.get("body", b"")
+        whole = pack(self.scope["method"], head["status"], (*self.default_headers, *head["headers"]), body)
+        if whole is None:
+            return False
+        self.transport.write(whole)
+        self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.message_event.set()
+        self.on_response()
+        return True
+
+
+class _Failed:
+    """An application that has failed already: for uvicorn to say what it says of such a one."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    async def __call__(self, *_: object) -> None:
+        raise self._error
+
+
+async def _nothing(*_: object) -> None:
+    """An application that does no more: for uvicorn to say what it says of an answer that is not complete."""
+
+
+def _nothing_more() -> None:
+    """Who hears of an answer has heard."""
+
+
+def pack(method: str, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> bytes | None:
+    """The bytes that uvicorn would write for this answer, on a connection that stays open.
+
+    None for what is not of the plain kind: the body's length is not among the headers or not that of the body, a header
+    says how the answer ends otherwise, it has no body by its nature, or a header is malformed.
+    """
+    parts = [STATUS_LINE[status]]
+    values = []
+    is_measured = False
+    for name, value in headers:
+        line = _LINES.get(name) or _line(name)
+        if line is None:
+            return None
+        if name == b"content-length":
+            if is_measured or value != b"%d" % len(body):
+                return None
+            is_measured = True
+        values.append(value)
+        parts += (line, value, b"\r\n")
+    joined = b"".join(values)
+    if (
+        not is_measured
+        or method == "HEAD"
+        or status < 200
+        or status in (204, 304)
+        or len(joined.translate(None, _CONTROLS)) != len(joined)
+    ):
+        return None
+    parts += (b"\r\n", body)
+    return b"".join(parts)
+
+
+def _line(name: bytes) -> bytes | None:
+    """What the line of such a header begins with; None for a name that is not plain."""
+    if name in _FRAMING or name != name.lower() or HEADER_RE.search(name):
+        return None
+    if len(_LINES) < _MOST_LINES:
+        _LINES[name] = name + b": "
+    return name + b": "
