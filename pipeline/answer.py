@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from starlette.types import Send
@@ -19,19 +20,20 @@ class Answer(NamedTuple):
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
-    async def send(self, send: Send) -> None:
-        """Send it as ASGI messages."""
+    async def send(self, send: Send, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send it as ASGI messages, with these headers besides its own."""
         headers = [
             (b"content-type", self.content_type),
-            (b"content-length", str(len(self.body)).encode()),
+            (b"content-length", b"%d" % len(self.body)),
             *self.headers,
+            *more_headers,
         ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 
     def pack(self, tracking_id: str) -> bytes:
         """What a store keeps: status, content type and body. A plain 202 needs two bytes."""
-        if self == accepted(tracking_id):
+        if self.status == 202 and self == accepted(tracking_id):
             return _ACCEPTED
         return b"%d %s\n%s" % (self.status, self.content_type, self.body)
 

@@ -41,8 +41,7 @@ class Boundary:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        context = Context(scope, self.timers)
-        context.is_send = self.is_send
+        context = Context(scope, self.timers, is_send=self.is_send)
         self.contexts.add(context)
         status = 0
 
@@ -50,11 +49,7 @@ class Boundary:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-tracking-id", context.tracking_id.encode()),
-                    *context.headers.items(),
-                ]
+                message["headers"] = [*message["headers"], *context.answer_headers()]
             await send(message)
 
         failure: NotAccepted | None = None
@@ -68,7 +63,9 @@ class Boundary:
             if error is not None and not isinstance(error, ClientDisconnected):
                 failure = _failure(context, error)
                 if not status:
-                    await self._answer(context, failure).send(answering)
+                    answer = self._answer(context, failure)
+                    status = answer.status
+                    await answer.send(send, context.answer_headers())
             if isinstance(error, asyncio.CancelledError):
                 raise error
         finally:

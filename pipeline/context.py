@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope
@@ -33,47 +33,30 @@ class Context:
     present one took.
     """
 
-    __slots__ = (
-        "_facts",
-        "_headers",
-        "_method",
-        "_path",
-        "_payload",
-        "_raw_headers",
-        "_tracking_id",
-        "api_key_hint",
-        "arrived",
-        "headers",
-        "inner_seconds",
-        "is_published",
-        "is_reading",
-        "is_send",
-        "may_be_published",
-        "timer",
-    )
+    # Most requests leave these as they are, so they are set on none.
+    is_published = False
+    may_be_published = False
+    is_reading = False
+    api_key_hint: str | None = None
+    inner_seconds = 0.0
+    _tracking_id: str | None = None
+    _payload: Payload | None = None
+    _fields: Mapping[bytes, bytes] | None = None
 
-    def __init__(self, scope: Scope, timers: Timers) -> None:
+    def __init__(self, scope: Scope, timers: Timers, *, is_send: bool = False) -> None:
         # Not the scope itself, which holds this context: a circle would wait for the garbage collector.
         self._method: str = scope["method"]
         self._path: str = scope["path"]
         self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._facts: dict[type, Any] = {}
-        self._headers: dict[bytes, bytes] | None = None
-        self._payload: Payload | None = None
-        self._tracking_id: str | None = None
+        self.is_send = is_send
         self.arrived = time.perf_counter()
-        self.inner_seconds = 0.0
         self.headers: dict[bytes, bytes] = {}
         self.timer = Timer(BODY_SECONDS, timers)
-        self.is_published = False
-        self.may_be_published = False
-        self.is_reading = False
-        self.is_send = False
-        self.api_key_hint: str | None = None
         scope[_KEY] = self
 
-    @classmethod
-    def of(cls, scope: Scope) -> Context:
+    @staticmethod
+    def of(scope: Scope) -> Context:
         """The context of the request that this scope belongs to."""
         context: Context = scope[_KEY]
         return context
@@ -105,9 +88,15 @@ class Context:
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a request header, by its lower-case name; several are joined by ``, `` (RFC 9110, 5.3)."""
-        if self._headers is None:
-            self._headers = _fields(self._raw_headers)
-        return self._headers.get(name)
+        if self._fields is None:
+            self._fields = _fields(self._raw_headers)
+        value = self._fields.get(name)
+        # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
+        return None if value is None else value.strip(b" \t")
+
+    def answer_headers(self) -> list[tuple[bytes, bytes]]:
+        """What goes into the head of the answer whatever it is."""
+        return [(b"x-tracking-id", self.tracking_id.encode()), *self.headers.items()]
 
     async def payload(self, receive: Receive) -> Payload:
         """The request's body, read at the first call.
@@ -132,10 +121,12 @@ class Context:
             self.timer.reschedule(min(self.timer.from_now(seconds), self.timer.when()))
 
 
-def _fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
-        stripped = value.strip(b" \t")
-        fields[name] = fields[name] + b", " + stripped if name in fields else stripped
+def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        fields.clear()
+        for name, value in headers:
+            fields[name] = (
+                fields[name].strip(b" \t") + b", " + value.strip(b" \t") if name in fields else value
+            )
     return fields

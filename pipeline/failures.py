@@ -37,7 +37,6 @@ class NotAccepted(Exception):
         retry_after: int | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        super().__init__(code.name)
         self.code = code
         self.message = message or code.message
         self.details = details
@@ -45,6 +44,9 @@ class NotAccepted(Exception):
         self.headers = headers
         self.stage: str | None = None
         self._answer: Answer | None = None
+
+    def __str__(self) -> str:
+        return self.code.name
 
     def answer(self, tracking_id: str, now: datetime) -> Answer:
         """The ErrorResponse, rendered at the first call: what was stored for replay is what is sent."""

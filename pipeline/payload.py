@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from pipeline import codes
 from pipeline.failures import Refused
@@ -80,18 +80,21 @@ async def read(header: Callable[[bytes], bytes | None], receive: Receive) -> byt
             raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DISCARD_SECONDS):
-                await _read_all(receive)
+                await _read_all(await receive(), receive)
         raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
-    return await _read_all(receive)
-
-
-async def _read_all(receive: Receive) -> bytes:
     message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message["body"]
-        if len(body) > MAX_BODY_BYTES:
-            raise Refused(codes.PAYLOAD_TOO_LARGE, headers=_CLOSE)
-        return body
+    if (
+        message["type"] != "http.request"
+        or message.get("more_body", False)
+        or len(message["body"]) > MAX_BODY_BYTES
+    ):
+        return await _read_all(message, receive)
+    body: bytes = message["body"]
+    return body
+
+
+async def _read_all(message: Message, receive: Receive) -> bytes:
+    """The rest of a body of which ``message`` is the first part."""
     chunks = []
     size = 0
     while message["type"] == "http.request":

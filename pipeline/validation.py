@@ -46,9 +46,9 @@ class Validation(Stage):
     def _message(self, document: dict[str, Any]) -> Message:
         providers = document.get("providers")
         return Message(
-            to=document["to"],
-            text=document["text"],
+            document["to"],
+            document["text"],
             # JSON Schema counts 60.0 among the integers.
-            ttl_seconds=int(document.get("ttl_seconds", self.default_ttl_seconds)),
-            providers=None if providers is None else tuple(providers),
+            int(document.get("ttl_seconds", self.default_ttl_seconds)),
+            None if providers is None else tuple(providers),
         )
