@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
-from pipeline.ids import random_token
+from pipeline.ids import random_token, uuid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,5 @@ def derive_tracking_id(client: str, key: str, fingerprint: bytes) -> str:
 
     It is a function of its arguments alone, so it is the same even when the store forgot everything.
     """
-    digest = hashlib.sha256(b"\0".join((client.encode(), key.encode(), fingerprint))).digest()
-    number = int.from_bytes(digest[:16], "big")
-    number = number & ~(0xF << 76) | 8 << 76
-    number = number & ~(0x3 << 62) | 2 << 62
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    digest = hashlib.sha256(b"\0".join((client.encode(), key.encode(), fingerprint))).hexdigest()
+    return uuid_of(digest[:32], 8)

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +23,12 @@ import jsonschema_rs
 from jsonschema import Draft202012Validator
 
 __all__ = ["Schema", "Violation", "load", "names"]
+
+
+Path = tuple[str | int, ...]
+
+# What a request may break, and where, is little; but where is for its sender to choose.
+_MOST_TOLD = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Schema:
         self._explainer = Draft202012Validator(document)
         self._fast = jsonschema_rs.Draft202012Validator(dict(document))
         self.is_valid = self._fast.is_valid
+        self._told = lru_cache(_MOST_TOLD)(self._tell)
 
     def violations(self, instance: object) -> list[Violation]:
         """Every rule that ``instance`` breaks, in the order of the places; none when it is valid."""
@@ -74,17 +81,22 @@ class Schema:
 
         What the fast engine cannot read, such as an instance that is nested deeply, the other explains.
         """
+        found: list[Violation] = []
         try:
-            errors = [(error.instance_path, error.schema_path) for error in self._fast.iter_errors(instance)]
+            for error in self._fast.iter_errors(instance):
+                path, place = tuple(error.instance_path), tuple(error.schema_path)
+                if place[-1] == "required":
+                    found += _missing(path, _follow(instance, path), _follow(self.document, place))
+                else:
+                    found.append(self._told(path, place))
         except ValueError:
             return self.violations(instance)
-        return _sorted(
-            violation
-            for path, (*place, rule) in errors
-            for violation in _explain(
-                tuple(path), _follow(instance, path), _follow(self.document, place), str(rule)
-            )
-        )
+        return found if len(found) == 1 else _sorted(found)
+
+    def _tell(self, path: Path, place: Path) -> Violation:
+        """What is said of whatever lies at ``path`` and breaks the rule at this ``place`` of the schema."""
+        *around, rule = place
+        return _broken(path, _follow(self.document, around), str(rule))
 
     def violations_unless_valid(self, instance: object) -> list[Violation]:
         """As ``violations``, a hundred times as fast for what is valid: it is explained only when it was refused."""
@@ -121,18 +133,25 @@ def _follow(document: Any, path: Iterable[str | int]) -> Any:
     return document
 
 
-def _explain(path: tuple[str | int, ...], instance: Any, schema: Any, rule: str) -> Iterable[Violation]:
+def _explain(path: Path, instance: Any, schema: Any, rule: str) -> Iterable[Violation]:
     """What is said of ``instance``, which lies at ``path`` and breaks this rule of ``schema``."""
     # A schema may be a mere false, which has no rules.
+    if rule == "required" and isinstance(schema, Mapping):
+        return _missing(path, instance, schema[rule])
+    return [_broken(path, schema, rule)]
+
+
+def _missing(path: Path, instance: Any, required: Iterable[str]) -> list[Violation]:
+    # The engines report each missing member on its own but name it only in prose.
+    return [
+        Violation((*path, member), "is required", "required") for member in required if member not in instance
+    ]
+
+
+def _broken(path: Path, schema: Any, rule: str) -> Violation:
     limit = schema.get(rule) if isinstance(schema, Mapping) else None
-    if rule == "required":
-        # The engines report each missing member on its own but name it only in prose.
-        for member in limit or ():
-            if member not in instance:
-                yield Violation((*path, member), "is required", rule)
-        return
     written = schema.get("errorMessage", {}) if isinstance(schema, Mapping) else {}
-    yield Violation(path, written.get(rule) or _describe(rule, limit), rule)
+    return Violation(path, written.get(rule) or _describe(rule, limit), rule)
 
 
 def _describe(rule: str, limit: Any) -> str:

@@ -38,6 +38,8 @@ FOREIGN = {
     "threading",
     "uvicorn",
 }
+# Random bytes by the hundred, and word of a fork, whose child must not draw the same: nothing of the environment.
+EXCUSED = {"pipeline/ids.py": {"os"}}
 NAMES_THAT_SAY_NOTHING = {
     "base",
     "bases",
@@ -108,7 +110,7 @@ def test_imports_run_one_way(path: Path) -> None:
 )
 def test_the_pipeline_knows_neither_stores_nor_the_environment(path: Path) -> None:
     """What it needs from outside stands in its ports; nothing there opens, reads or logs anything by itself."""
-    assert tops(path) & FOREIGN == set()
+    assert tops(path) & FOREIGN <= EXCUSED.get(name(path), set())
     called = {
         node.func.id
         for node in ast.walk(tree(path))

@@ -134,6 +134,8 @@ class ConfirmChannel:
 class _Confirmation(asyncio.Future[object]):
     """What one publish waits for: the broker's answer as aiormq reads it, the deadline, or the channel's end."""
 
+    __slots__ = ()
+
     def set_exception(self, exception: type | BaseException, /) -> None:
         """Unlike others', and for aiormq's reader, which would end in an error of its own: the first outcome stays."""
         if not self.done():

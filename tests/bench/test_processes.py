@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def parent() -> Iterator[int]:
         assert process.stdout is not None
         process.stdout.readline()
         yield process.pid
-        os.killpg(process.pid, 9)
+        with contextlib.suppress(ProcessLookupError):  # The test has ended both.
+            os.killpg(process.pid, 9)
 
 
 def test_what_a_child_spends_counts(parent: int) -> None:
