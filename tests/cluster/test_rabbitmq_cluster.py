@@ -31,6 +31,7 @@ def test_the_leader_is_killed_under_load(
         for _ in range(2):
             load.wait_for(100)
             leader = nodes.leader_of(backend.queue)
+            leader.write_down_queues()
             leader.kill()
             load.wait_for(100)
             assert until(lambda: nodes.leader_of(backend.queue), "a leader") is not leader

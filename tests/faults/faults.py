@@ -176,6 +176,8 @@ def redis_flushed(world: World) -> None:
 
 @fault(BROKER)
 def rabbitmq_killed(world: World) -> None:
+    # Another fault may have had the queue declared anew just now.
+    world.servers.broker.write_down_queues()
     with world.marked(Kind.BROKER):
         world.servers.broker.kill()
         world.servers.broker.start()

@@ -576,9 +576,7 @@ async def test_a_broker_killed_under_load_loses_nothing_that_was_accepted(
     ledger = Ledger()
     async with ledger.load(outbox):
         await ledger.accepts_more(outbox)
-        # A quorum queue on one node that crashes in the queue's first second may never elect a leader again:
-        # https://github.com/rabbitmq/rabbitmq-server/issues/10070
-        await asyncio.sleep(2)
+        await asyncio.to_thread(rabbit_server.write_down_queues)
         await asyncio.to_thread(rabbit_server.kill)
         await ping_complaint(outbox, "not connected")
         assert "not connected" in await refusal(outbox)
