@@ -65,11 +65,20 @@ def plan_of(given: argparse.Namespace) -> Plan:
     if given.profile:
         return Plan((), given.connections or (64,), given.seconds or 8)
     if given.broker:
-        return Plan(BROKER_CASES, given.connections or (1, 16, 64), given.seconds or 3, given.rounds or 3, 0)
+        return Plan(
+            BROKER_CASES,
+            given.connections or (1, 16, 64),
+            given.seconds or 3,
+            given.rounds or 3,
+            0,
+            own_core=given.own_core,
+        )
     cases = chosen(given.case)
     batches = 15 if not given.case or OVERHEAD in given.case else 0
     if given.short:
-        return Plan(cases, given.connections or (8,), 1, 1, min(batches, 3), 1000, given.memory)
+        return Plan(
+            cases, given.connections or (8,), 1, 1, min(batches, 3), 1000, given.memory, given.own_core
+        )
     return Plan(
         cases,
         given.connections or (1, 16, 64, 256),
@@ -77,6 +86,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
         given.rounds or 3,
         batches,
         memory_requests=given.memory,
+        own_core=given.own_core,
     )
 
 
@@ -99,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=int, choices=range(1, _MOST_SECONDS + 1), help="of a slice (default: 2)"
     )
     parser.add_argument("--rounds", type=int, help="slices of each contender (default: 3)")
+    parser.add_argument(
+        "--own-core",
+        action="store_true",
+        help="a core for bare uvicorn and the gateway in turn, the others for the rest: less noise",
+    )
     parser.add_argument("--short", action="store_true", help="a minute in all, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -41,6 +42,26 @@ def resident_bytes(pid: int) -> int:
         with contextlib.suppress(OSError):
             pages += int((_PROC / str(member) / "statm").read_text().split()[1])
     return pages * _PAGE_BYTES
+
+
+def keep_on(pid: int, cores: Iterable[int]) -> None:
+    """Have the process and its descendants, all threads, run on no other cores than these."""
+    for member in family(pid):
+        for thread in (_PROC / str(member) / "task").glob("*"):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(thread.name), cores)
+
+
+@contextlib.contextmanager
+def all_but_one_core() -> Iterator[int]:
+    """This process and its descendants leave one core alone, whose number this gives; on a single core they stay."""
+    cores = os.sched_getaffinity(0)
+    first, *others = sorted(cores)
+    keep_on(os.getpid(), others or cores)
+    try:
+        yield first
+    finally:
+        keep_on(os.getpid(), cores)
 
 
 def _cpu_seconds(pid: int) -> float:

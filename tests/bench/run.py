@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from tests.bench.budgets import Results
 from tests.bench.cases import CASES, Case
 from tests.bench.contenders import running
 from tests.bench.measure import Row, alternate
+from tests.bench.processes import all_but_one_core, keep_on
 from tests.servers import RabbitServer, RedisServer
 
 OVERHEAD = "pipeline-overhead"
@@ -25,7 +28,8 @@ Say = Callable[[str], None]
 class Plan:
     """What is to be measured. Slices last ``seconds``, and each of ``rounds`` has one of each contender.
 
-    ``overhead_batches`` and ``memory_requests`` may be 0: then it is left out.
+    With ``own_core`` bare uvicorn and the gateway, unless it has several workers, have one core in turn, and everything
+    else has the others. ``overhead_batches`` and ``memory_requests`` may be 0: then it is left out.
     """
 
     cases: Sequence[Case] = CASES
@@ -35,6 +39,7 @@ class Plan:
     overhead_batches: int = 15
     overhead_calls: int = 5000
     memory_requests: int = 0
+    own_core: bool = False
 
     def seconds_of_load(self) -> int:
         """How long it takes at least, without what is started in between."""
@@ -80,9 +85,15 @@ def about(plan: Plan, broker: RabbitServer, command: str) -> dict[str, Any]:
 
 
 def _rows(plan: Plan, store: RedisServer, broker: RabbitServer) -> Iterator[Row]:
-    with bare.serving() as reference:
+    with contextlib.ExitStack() as stack:
+        reference = stack.enter_context(bare.serving())
+        core = stack.enter_context(all_but_one_core()) if plan.own_core else None
+        if core is not None:
+            keep_on(reference.pid, [core])
         for setup, cases in itertools.groupby(plan.cases, key=lambda case: case.setup):
             with running(setup, store, broker) as contender:
+                if core is not None:
+                    keep_on(contender.pid, [core] if setup.workers == 1 else range(os.cpu_count() or 1))
                 for case, connections in itertools.product(list(cases), plan.connections):
                     contender.prepare(case)
                     yield alternate(case, reference, contender, connections, plan.seconds, plan.rounds)

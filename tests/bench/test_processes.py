@@ -11,7 +11,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bench.processes import IS_LINUX, LINUX_ONLY, _cpu_seconds, cpu_seconds, family, resident_bytes
+from tests.bench.processes import (
+    IS_LINUX,
+    LINUX_ONLY,
+    _cpu_seconds,
+    all_but_one_core,
+    cpu_seconds,
+    family,
+    keep_on,
+    resident_bytes,
+)
 
 pytestmark = pytest.mark.skipif(not IS_LINUX, reason=LINUX_ONLY)
 
@@ -39,6 +48,22 @@ def test_what_a_child_spends_counts(parent: int) -> None:
     deadline = time.monotonic() + 30
     while cpu_seconds(parent) - before < 0.02:
         assert time.monotonic() < deadline
+
+
+def test_a_process_and_its_children_can_be_kept_on_a_core(parent: int) -> None:
+    core = max(os.sched_getaffinity(0))
+    keep_on(parent, [core])
+    for member in family(parent):
+        assert os.sched_getaffinity(member) == {core}
+
+
+def test_one_core_is_left_alone_and_given_back(parent: int) -> None:
+    before = os.sched_getaffinity(0)
+    with all_but_one_core() as core:
+        for member in (os.getpid(), *family(parent)):
+            assert os.sched_getaffinity(member) == (before - {core} or before)
+    for member in (os.getpid(), *family(parent)):
+        assert os.sched_getaffinity(member) == before
 
 
 def test_memory_is_that_of_both(parent: int) -> None:
