@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 from loguru import logger
@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import schemas
 from gateway import backends, logs, process, settings, stages
@@ -55,16 +55,17 @@ class Gateway(Starlette):
     own. The route stands in the router too, so that another method on its path is refused with 405; no send gets there.
     """
 
-    def __init__(self, send: Admission, **options: Any) -> None:
+    def __init__(self, send: ASGIApp, **options: Any) -> None:
         super().__init__(**options)
         self._send = send
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
         if scope["type"] == "http" and scope["path"] == SEND_PATH and scope["method"] == "POST":
             scope["app"] = self
-            return self._send(scope, receive, send)
-        return super().__call__(scope, receive, send)
+            await self._send(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def from_environment() -> Gateway:

@@ -18,9 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, Reques
 _LOGGER = logging.getLogger("uvicorn.error")
 # What uvicorn forbids in a value: control characters but for the tab.
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
-# What each header's line begins with, by the header's name; those that decide how an answer ends are not among them.
+# What each header's line begins with, by the header's name.
 _LINES: dict[bytes, bytes] = {}
 _MOST_LINES = 1000
+# With these an answer is not of the plain kind.
 _FRAMING = (b"connection", b"transfer-encoding")
 
 
@@ -38,26 +39,38 @@ class Exchange(RequestResponseCycle):
         on_response: Callable[..., None],
     ) -> None:
         super().__init__(
-            scope,  # type: ignore[arg-type]  # Starlette's type is any mutable mapping
-            transport,
-            flow,
-            _LOGGER,
-            _LOGGER,
-            False,
-            default_headers,
-            asyncio.Event(),
-            expect_100_continue,
-            keep_alive,
-            on_response,
+            scope=scope,  # type: ignore[arg-type]  # Starlette's type is any mutable mapping
+            transport=transport,
+            flow=flow,
+            logger=_LOGGER,
+            access_logger=_LOGGER,
+            access_log=False,
+            default_headers=default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=on_response,
         )
-        self.task: asyncio.Task[None] | None = None
         self._head: Message | None = None
         self._is_given = False
 
-    async def serve(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
-        """Have ``app`` answer; at the end the request's task is taken out of ``tasks``."""
+    def begin(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]) -> None:
+        """Have ``app`` answer, in a task that is among ``tasks`` until it ends."""
+        # Here and not by a callback, which would take a turn of the loop for each request.
+        task = loop.create_task(self._serve(app, lambda: tasks.discard(task)))
+        tasks.add(task)
+
+    def forget(self) -> None:
+        """The connection is gone before this request was served: nobody is to be told of its answer."""
+        self.on_response = _nothing_more
+
+    async def _serve(self, app: ASGIApp, end: Callable[[], None]) -> None:
         try:
-            await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]  # a scope of uvicorn's own type
+            try:
+                await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]  # a scope of uvicorn's own type
+            finally:
+                if self._head is not None:
+                    await self._send_head()
         except BaseException as error:  # noqa: BLE001 - uvicorn logs it, and answers if it still can
             await self.run_asgi(_Failed(error))
         else:
@@ -65,8 +78,7 @@ class Exchange(RequestResponseCycle):
                 await self.run_asgi(_nothing)
         finally:
             self.on_response = _nothing_more
-            if self.task is not None:
-                tasks.discard(self.task)
+            end()
 
     async def receive(self) -> Any:
         """See ASGI: the body, or that the client is gone or has his answer."""
@@ -89,18 +101,22 @@ class Exchange(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """See ASGI: the head of the answer is kept until the first part of its body comes."""
-        head, self._head = self._head, None
-        if head is None:
+        if self._head is None:
             if not self.response_started and message["type"] == "http.response.start":
-                self.response_started = True
-                self._head = message
+                self._head, self.response_started = message, True
                 return
-        elif not self._answered(head, message):
+        elif self._answered(self._head, message):
+            return
+        else:
+            await self._send_head()
+        await super().send(message)
+
+    async def _send_head(self) -> None:
+        """Send the head that was kept, if there is one, as uvicorn does: without its body."""
+        head, self._head = self._head, None
+        if head is not None:
             self.response_started = False
             await super().send(head)  # type: ignore[arg-type]  # uvicorn has a type for each kind of message
-        else:
-            return
-        await super().send(message)
 
     def _answered(self, head: Message, message: Message) -> bool:
         """Whether this was a whole answer, and has been written."""
@@ -113,9 +129,12 @@ class Exchange(RequestResponseCycle):
         ):
             return False
         body: bytes = message.get("body", b"")
-        whole = pack(self.scope["method"], head["status"], (*self.default_headers, *head["headers"]), body)
+        whole = pack(
+            self.scope["method"], head["status"], (*self.default_headers, *head.get("headers", ())), body
+        )
         if whole is None:
             return False
+        self._head = None
         self.transport.write(whole)
         self.response_complete = True
         self.waiting_for_100_continue = False
@@ -131,7 +150,13 @@ class _Failed:
         self._error = error
 
     async def __call__(self, *_: object) -> None:
-        raise self._error
+        error = self._error
+        # Its traceback holds this frame: a circle would wait for the garbage collector.
+        del self._error
+        try:
+            raise error
+        finally:
+            del error
 
 
 async def _nothing(*_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import takewhile
 from typing import Protocol
 
 _EVERY_SECONDS = 1.0
@@ -20,7 +21,6 @@ class Idling:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        # All idle equally long, so who began first is due first.
         self._due: dict[Connection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -35,13 +35,14 @@ class Idling:
         self._due.pop(connection, None)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
         now = loop.time()
-        over = [connection for connection, due in self._due.items() if due <= now]
+        # All idle equally long, so who began first is due first.
+        over = [connection for connection, _ in takewhile(lambda one: one[1] <= now, self._due.items())]
         for connection in over:
             del self._due[connection]
-            connection.timeout_keep_alive_handler()
-        self._timer = None
         if self._due:
             first = next(iter(self._due.values()))
-            # Not for each of thousands by itself: every look goes through all of them.
             self._timer = loop.call_at(max(first, now + _EVERY_SECONDS), self._look, loop)
+        for connection in over:
+            connection.timeout_keep_alive_handler()

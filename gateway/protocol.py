@@ -14,6 +14,7 @@ import re
 import sys
 from collections import deque
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
@@ -49,7 +50,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection.
 
     The body's bounds are the application's (see ``pipeline.payload``). Bytes alone end no idling, only a request does:
-    neither a line feed too many nor the rest of a body that was answered unread.
+    neither a line feed too many nor the rest of a body that was answered unread. Of uvicorn's options ``access_log``,
+    ``limit_concurrency``, ``reset_contextvars``, ``root_path`` and WebSockets are not served here.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -79,6 +81,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         for exchange in self._unanswered:  # uvicorn tells only the latest.
             exchange.disconnected = True
             exchange.message_event.set()
+        # Those that wait for their turn get none: they must not hold this connection, nor it them.
+        for exchange in islice(self._unanswered, 1, None):
+            exchange.forget()
+        self._unanswered.clear()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -148,7 +154,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme,
-            "root_path": self.root_path,
+            "root_path": "",
             "headers": self.headers,
             "state": self.app_state.copy(),
             "method": method.decode("ascii"),
@@ -168,14 +174,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_body = True
         self._unanswered.append(exchange)
         if len(self._unanswered) == 1:
-            self._serve(exchange)
+            exchange.begin(self.app, self.loop, self.tasks)
         else:
             self.flow.pause_reading()
-
-    def _serve(self, exchange: Exchange) -> None:
-        task = self.loop.create_task(exchange.serve(self.app, self.tasks))
-        exchange.task = task
-        self.tasks.add(task)
 
     def on_body(self, body: bytes) -> None:
         """The parser has seen a part of the body."""
@@ -202,17 +203,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._unanswered:
-            self._serve(self._unanswered[0])
+            self._unanswered[0].begin(self.app, self.loop, self.tasks)
         elif not self._is_in_head:
             self._idling.add(self, self.loop)
 
     def _located(self, url: bytes) -> tuple[str, bytes, bytes]:
         """The path, decoded and raw, and the query. Remembered, since a connection asks for the same again and again.
 
-        Raises ``httptools.HttpParserInvalidURLError``.
+        Raises ``httptools.HttpParserInvalidURLError``, and ``ValueError`` for one without a path.
         """
         if url != self._url:
             parsed = httptools.parse_url(url)
+            if parsed.path is None:
+                raise ValueError("no path")
             path = parsed.path.decode("ascii")
             self._place = (unquote(path) if "%" in path else path, parsed.path, parsed.query or b"")
             self._url = url

@@ -36,7 +36,6 @@ def serve(settings: Settings, workers: int) -> int:
         host=settings.host,
         port=settings.port,
         workers=workers,
-        interface="asgi3",
         http=BoundedHttpProtocol,
         ws="none",
         lifespan="on",

@@ -37,12 +37,11 @@ class GatewayTelemetry:
 
     def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
         """A stage is done, after so much time of its own; ``code`` when it was the one that refused."""
-        try:
-            self._own_times[stage](seconds)
-        except KeyError:
+        observe = self._own_times.get(stage)
+        if observe is None:
             child = self.metrics.stage_seconds.labels(stage)
-            self._own_times[stage] = self.metrics.tallies.histogram(child)
-            self._own_times[stage](seconds)
+            observe = self._own_times[stage] = self.metrics.tallies.histogram(child)
+        observe(seconds)
         if code is not None:
             self._count(self.metrics.refusals, stage, code)
 

@@ -48,8 +48,8 @@ class Boundary:
         async def answering(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *context.answer_headers()]
                 status = message["status"]
-                message["headers"] = [*message["headers"], *context.answer_headers()]
             await send(message)
 
         failure: NotAccepted | None = None

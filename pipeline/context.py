@@ -33,7 +33,8 @@ class Context:
     present one took.
     """
 
-    # Most requests leave these as they are, so they are set on none.
+    # Most requests leave these as they are, so they are set on none. The type checker knows a misspelt one, as slots
+    # would.
     is_published = False
     may_be_published = False
     is_reading = False
@@ -90,9 +91,7 @@ class Context:
         """The value of a request header, by its lower-case name; several are joined by ``, `` (RFC 9110, 5.3)."""
         if self._fields is None:
             self._fields = _fields(self._raw_headers)
-        value = self._fields.get(name)
-        # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
-        return None if value is None else value.strip(b" \t")
+        return self._fields.get(name)
 
     def answer_headers(self) -> list[tuple[bytes, bytes]]:
         """What goes into the head of the answer whatever it is."""
@@ -122,11 +121,9 @@ class Context:
 
 
 def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    fields = dict(headers)
+    # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
+    fields = {name: value.strip(b" \t") for name, value in headers}
     if len(fields) != len(headers):
-        fields.clear()
-        for name, value in headers:
-            fields[name] = (
-                fields[name].strip(b" \t") + b", " + value.strip(b" \t") if name in fields else value
-            )
+        for field in fields:
+            fields[field] = b", ".join([value.strip(b" \t") for name, value in headers if name == field])
     return fields

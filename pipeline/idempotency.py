@@ -135,8 +135,8 @@ class _Held:
 
     def answer(self) -> Answer:
         start, parts = self.messages[0], self.messages[1:]
-        body = parts[0]["body"] if len(parts) == 1 else b"".join([part.get("body", b"") for part in parts])
-        return Answer(start["status"], body, dict(start["headers"]).get(b"content-type", JSON))
+        body = b"".join([part.get("body", b"") for part in parts])
+        return Answer(start["status"], body, dict(start.get("headers", ())).get(b"content-type", JSON))
 
 
 def parse_key(header: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
@@ -60,19 +60,22 @@ class Clients(Protocol):
 # What ``Claims.begin`` found.
 
 
-class Begun(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Begun:
     """The claim is this request's; ``armed`` when it resumes one whose message may be on the queue."""
 
     armed: bool = False
 
 
-class Replay(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Replay:
     """The key has its answer already, in the form in which ``Claims.complete`` was given it."""
 
     answer: Answer
 
 
-class InProgress(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class InProgress:
     """Another request holds the claim for this many milliseconds more, unless it ends sooner."""
 
     milliseconds_left: int

@@ -46,9 +46,9 @@ class Validation(Stage):
     def _message(self, document: dict[str, Any]) -> Message:
         providers = document.get("providers")
         return Message(
-            document["to"],
-            document["text"],
+            to=document["to"],
+            text=document["text"],
             # JSON Schema counts 60.0 among the integers.
-            int(document.get("ttl_seconds", self.default_ttl_seconds)),
-            None if providers is None else tuple(providers),
+            ttl_seconds=int(document.get("ttl_seconds", self.default_ttl_seconds)),
+            providers=None if providers is None else tuple(providers),
         )

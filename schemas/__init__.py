@@ -25,7 +25,7 @@ from jsonschema import Draft202012Validator
 __all__ = ["Schema", "Violation", "load", "names"]
 
 
-Path = tuple[str | int, ...]
+_Path = tuple[str | int, ...]
 
 # What a request may break, and where, is little; but where is for its sender to choose.
 _MOST_TOLD = 1000
@@ -38,7 +38,7 @@ class Violation:
     ``path`` holds the member names and indices that lead to the place, ``rule`` the JSON Schema keyword.
     """
 
-    path: tuple[str | int, ...]
+    path: _Path
     message: str
     rule: str
 
@@ -85,7 +85,7 @@ class Schema:
         try:
             for error in self._fast.iter_errors(instance):
                 path, place = tuple(error.instance_path), tuple(error.schema_path)
-                if place[-1] == "required":
+                if place[-1:] == ("required",):
                     found += _missing(path, _follow(instance, path), _follow(self.document, place))
                 else:
                     found.append(self._told(path, place))
@@ -93,9 +93,10 @@ class Schema:
             return self.violations(instance)
         return found if len(found) == 1 else _sorted(found)
 
-    def _tell(self, path: Path, place: Path) -> Violation:
+    def _tell(self, path: _Path, place: _Path) -> Violation:
         """What is said of whatever lies at ``path`` and breaks the rule at this ``place`` of the schema."""
-        *around, rule = place
+        # A schema may be a mere false, which has no rules.
+        *around, rule = place or ("false",)
         return _broken(path, _follow(self.document, around), str(rule))
 
     def violations_unless_valid(self, instance: object) -> list[Violation]:
@@ -133,7 +134,7 @@ def _follow(document: Any, path: Iterable[str | int]) -> Any:
     return document
 
 
-def _explain(path: Path, instance: Any, schema: Any, rule: str) -> Iterable[Violation]:
+def _explain(path: _Path, instance: Any, schema: Any, rule: str) -> Iterable[Violation]:
     """What is said of ``instance``, which lies at ``path`` and breaks this rule of ``schema``."""
     # A schema may be a mere false, which has no rules.
     if rule == "required" and isinstance(schema, Mapping):
@@ -141,14 +142,14 @@ def _explain(path: Path, instance: Any, schema: Any, rule: str) -> Iterable[Viol
     return [_broken(path, schema, rule)]
 
 
-def _missing(path: Path, instance: Any, required: Iterable[str]) -> list[Violation]:
+def _missing(path: _Path, instance: Any, required: Iterable[str]) -> list[Violation]:
     # The engines report each missing member on its own but name it only in prose.
     return [
         Violation((*path, member), "is required", "required") for member in required if member not in instance
     ]
 
 
-def _broken(path: Path, schema: Any, rule: str) -> Violation:
+def _broken(path: _Path, schema: Any, rule: str) -> Violation:
     limit = schema.get(rule) if isinstance(schema, Mapping) else None
     written = schema.get("errorMessage", {}) if isinstance(schema, Mapping) else {}
     return Violation(path, written.get(rule) or _describe(rule, limit), rule)

@@ -190,7 +190,11 @@ def test_odd_header_bytes_get_the_answer_of_their_stage(
 def test_a_header_given_twice_is_no_key(gateway: Gateway) -> None:
     """Two values of a header that takes one are as wrong as a malformed one."""
     body = VALID.encode()
-    for name, value, status in (("API-Key", "x", 401), ("Idempotency-Key", "b", 400)):
+    for name, value, status in (
+        ("API-Key", "x", 401),
+        ("Idempotency-Key", "b", 400),
+        ("Idempotency-Key", "", 400),
+    ):
         head = f"{HEAD}Idempotency-Key: a\r\n{name}: {value}\r\nContent-Length: {len(body)}\r\n\r\n"
         with raw_connection(gateway) as connection:
             connection.sendall(head.encode() + body)

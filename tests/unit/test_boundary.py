@@ -47,6 +47,20 @@ async def test_every_answer_has_the_tracking_id() -> None:
     assert ears.answers == [(inner.context, 202, None)]
 
 
+async def test_an_answer_of_a_stage_needs_no_headers_of_its_own() -> None:
+    """ASGI leaves them out where there are none."""
+    ears = Ears()
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 403})
+        await send({"type": "http.response.body"})
+
+    exchange = await Exchange().arriving_at(around(inner, ears))
+    assert exchange.status == 403
+    assert set(exchange.headers) == {"x-tracking-id"}
+    assert told(ears) == (403, None)
+
+
 @pytest.mark.parametrize("code", codes.ALL, ids=lambda code: code.name)
 async def test_what_is_raised_is_answered_in_one_form(code: codes.Code) -> None:
     """Whatever stage refuses, the ErrorResponse has the request's tracking_id, in the body and in the header."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -65,38 +67,39 @@ def theirs(
 ) -> RequestResponseCycle:
     scope: Any = {"type": "http", "method": method}
     return RequestResponseCycle(
-        scope,
-        transport,
-        FlowControl(transport),
-        LOGGER,
-        LOGGER,
-        False,
-        DATE,
-        asyncio.Event(),
-        False,
-        keep_alive,
-        answered,
+        scope=scope,
+        transport=transport,
+        flow=FlowControl(transport),
+        logger=LOGGER,
+        access_logger=LOGGER,
+        access_log=False,
+        default_headers=DATE,
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=keep_alive,
+        on_response=answered,
     )
 
 
 async def outcome(make: Any, method: str, keep_alive: bool, messages: Answers) -> object:
-    """Everything that a client or the server can tell of an answer."""
+    """Everything that a client or the server can tell of an answer, of an application that then ends."""
     transport = Transport()
     completions: list[int] = []
     cycle = make(transport, lambda: completions.append(1), method, keep_alive)
-    error = None
-    for message in messages:
-        try:
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
             # A copy: an application may use its headers again.
-            await cycle.send({**message})
-        except RuntimeError as raised:
-            error = str(raised)
-            break
-    written = b"".join(transport.writes)
-    if error is not None:
-        # Of an answer that failed nobody is to make use; how far it got does not matter.
-        return error
-    return written, transport.is_closed, len(completions), cycle.response_complete, cycle.response_started
+            await send({**message})
+
+    if make is ours:
+        tasks: set[asyncio.Task[None]] = set()
+        cycle.begin(app, asyncio.get_running_loop(), tasks)
+        await asyncio.gather(*tasks)
+        assert not tasks
+    else:
+        await cycle.run_asgi(app)
+    return b"".join(transport.writes), transport.is_closed, len(completions), cycle.response_complete
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -116,7 +119,12 @@ def answers(draw: st.DrawFn) -> Answers:
         {"type": "http.response.body", "body": body, "more_body": number < len(bodies)}
         for number, body in enumerate(bodies, 1)
     ]
-    return draw(st.sampled_from([[start, *rest], rest, [start, start], [start, *rest, rest[-1]]]))
+    bare = {"type": "http.response.start", "status": status}
+    return draw(
+        st.sampled_from(
+            [[start, *rest], [bare, *rest], rest, [start], [start, start], [start, *rest, rest[-1]], []]
+        )
+    )
 
 
 @given(method=st.sampled_from(["POST", "GET", "HEAD"]), keep_alive=st.booleans(), messages=answers())
@@ -129,7 +137,7 @@ def answers(draw: st.DrawFn) -> Answers:
     ],
 )
 def test_an_answer_is_uvicorns_byte_for_byte(method: str, keep_alive: bool, messages: Answers) -> None:
-    """Whatever an application sends: the same bytes, the same end of the connection, the same errors."""
+    """Whatever an application sends and then ends or fails with: the same bytes, the same end of the connection."""
     assert run(outcome(ours, method, keep_alive, messages)) == run(
         outcome(theirs, method, keep_alive, messages)
     )
@@ -219,44 +227,71 @@ def test_after_its_body_an_application_may_wait_for_the_client_to_go() -> None:
     run(wait())
 
 
-@pytest.mark.parametrize("is_begun", [False, True])
-def test_an_application_that_fails_ends_as_uvicorn_ends_it(
-    is_begun: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Answered where it can be, and the connection closed; its task is forgotten."""
+async def served(app: Any) -> Transport:
+    """What an application wrote."""
     transport = Transport()
     tasks: set[asyncio.Task[None]] = set()
+    ours(transport, lambda: None, "POST", True).begin(app, asyncio.get_running_loop(), tasks)
+    await asyncio.gather(*tasks)
+    assert not tasks
+    return transport
+
+
+def test_an_application_that_fails_is_answered_for(caplog: pytest.LogCaptureFixture) -> None:
+    """By uvicorn, which closes the connection."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if is_begun:
-            await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"2")]})
         raise LookupError
 
-    async def serve() -> None:
-        cycle = ours(transport, lambda: None, "POST", True)
-        cycle.task = asyncio.create_task(cycle.serve(app, tasks))
-        tasks.add(cycle.task)
-        await cycle.task
-
-    run(serve())
-    assert not tasks
+    transport = run(served(app))
     assert transport.is_closed
-    assert b"".join(transport.writes).startswith(b"" if is_begun else b"HTTP/1.1 500 ")
+    assert b"".join(transport.writes).startswith(b"HTTP/1.1 500 ")
     assert "Exception in ASGI application" in caplog.text
 
 
-def test_an_application_that_ends_without_its_answer_ends_the_connection(
+def test_a_head_whose_body_never_came_is_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be all of the answer: the client must not be left with nothing."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+
+    transport = run(served(app))
+    assert transport.is_closed
+    assert b"".join(transport.writes).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert b"".join(transport.writes).endswith(b"content-length: 0\r\n\r\n")
+    assert "without completing response" in caplog.text
+
+
+def test_an_application_that_ends_without_its_answer_is_answered_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """In uvicorn's words."""
-    transport = Transport()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         """Does nothing."""
 
-    async def serve() -> None:
-        await ours(transport, lambda: None, "POST", True).serve(app, set())
-
-    run(serve())
-    assert b"".join(transport.writes).startswith(b"HTTP/1.1 500 ")
+    assert b"".join(run(served(app)).writes).startswith(b"HTTP/1.1 500 ")
     assert "without starting response" in caplog.text
+
+
+def test_a_failure_leaves_no_circle_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it held would wait for the garbage collector."""
+    # pytest keeps what is logged, and so the exception.
+    monkeypatch.setattr(LOGGER, "disabled", True)
+
+    class Held:
+        """Something of a request's."""
+
+    held: list[weakref.ref[Held]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        mine = Held()
+        held.append(weakref.ref(mine))
+        raise LookupError
+
+    gc.disable()
+    try:
+        run(served(app))
+        assert held[0]() is None
+    finally:
+        gc.enable()

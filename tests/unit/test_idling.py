@@ -62,11 +62,33 @@ async def test_those_that_come_later_are_told_later() -> None:
     idling.add(first, loop)
     await asyncio.sleep(0.03)
     idling.add(second, loop)
+    began = loop.time()
     async with asyncio.timeout(10):
         while not second.told:
             await asyncio.sleep(0.05)
-    assert first.told[0] <= second.told[0]
+    assert first.told[0] < second.told[0]
+    assert second.told[0] - began >= 0.05
     idling.add(third, loop)
     async with asyncio.timeout(10):
         while not third.told:
             await asyncio.sleep(0.05)
+
+
+async def test_one_that_fails_keeps_nobody_from_being_told() -> None:
+    """Neither those that idle at the same time nor those that come later."""
+
+    class Failing(Idle):
+        def timeout_keep_alive_handler(self) -> None:
+            raise LookupError
+
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda loop, context: complaints.append(context["exception"]))
+    idling, later = Idling(0.05), Idle()
+    idling.add(Failing(), loop)
+    await asyncio.sleep(0.2)
+    idling.add(later, loop)
+    async with asyncio.timeout(10):
+        while not later.told:
+            await asyncio.sleep(0.05)
+    assert len(complaints) == 1

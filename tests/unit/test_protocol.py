@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway import protocol
@@ -227,3 +230,98 @@ async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.Mon
         for _ in range(1000):
             await reader.readuntil(b"\r\n\r\n/a")
     assert looked_at < 20 * 1000
+
+
+URLS = (
+    b"/a",
+    b"/a",
+    b"/b%20c?x=%20&y",
+    b"/a?",
+    b"/%C3%A4",
+    b"//a//b",
+    b"/a",
+    b"http://host/path?q=1",
+    b"http://host",
+    b"*",
+    b"a",
+    b"/a#fragment",
+    b"/a%2Fb",
+    b"http://[::1",
+)
+HEADS = (
+    b"GET %s HTTP/1.1\r\nHost: x\r\nX-Own: \t a \t\r\nx-OWN: \xff\r\nEmpty:\r\n\r\n",
+    b"GET %s HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    b"OPTIONS %s HTTP/1.1\r\nHost: x\r\n\r\n",
+)
+
+
+class Deaf:
+    """A transport that nobody is behind."""
+
+    def get_extra_info(self, name: str) -> object:
+        return {"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)}.get(name)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@pytest.mark.parametrize("head", HEADS, ids=repr)
+async def test_an_application_is_told_what_uvicorn_would_tell_it(head: bytes) -> None:
+    """Of one request after another on a connection, whatever its URL; and what uvicorn refuses is refused."""
+    told: dict[type, list[object]] = {}
+    for kind in (HttpToolsProtocol, BoundedHttpProtocol):
+        scopes: list[object] = told.setdefault(kind, [])
+
+        async def app(scope: Scope, receive: Receive, send: Send, scopes: list[object] = scopes) -> None:
+            scopes.append({**scope})
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, access_log=False)
+        config.load()
+        for urls in (URLS, *([url] for url in URLS)):
+            connection = kind(config, ServerState(), {"own": 1})
+            connection.connection_made(Deaf())  # type: ignore[arg-type]  # all of a transport that it uses
+            for url in urls:
+                before = len(scopes)
+                with contextlib.suppress(AttributeError):  # uvicorn's own, at an URL without a path.
+                    connection.data_received(head % url)
+                await asyncio.sleep(0.01)
+                if len(scopes) == before:
+                    scopes.append(f"{url!r} is refused")
+                    break
+            connection.connection_lost(None)
+    assert told[BoundedHttpProtocol] == told[HttpToolsProtocol]
+    assert len(told[BoundedHttpProtocol]) > len(URLS)
+
+
+async def test_a_client_that_pipelines_and_goes_leaves_nothing_behind() -> None:
+    """Requests that never had their turn hold their connection, and it holds them: no circle may remain."""
+    server = Server()
+    held: list[weakref.ref[object]] = []
+
+    class Watched(Exchange):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            held.append(weakref.ref(self))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "Exchange", Watched)
+        gc.collect()
+        gc.disable()
+        try:
+            async with server.connection() as (_, writer):
+                writer.write(GET % b"a" * 5)
+                await until(lambda: len(held) == 5 and server.reached)
+                writer.transport.abort()
+            # It is noticed with the first answer: as long as requests wait, nothing is read.
+            server.may_answer.set()
+            await until(lambda: not server.state.connections)
+            await until(lambda: not server.state.tasks)
+            # The last is the connection's own until it is gone itself.
+            await until(lambda: not [one for one in held[:4] if one() is not None])
+        finally:
+            gc.enable()
