@@ -18,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, Reques
 _LOGGER = logging.getLogger("uvicorn.error")
 # What uvicorn forbids in a value: control characters but for the tab.
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
-# What each header's line begins with, by the header's name.
+_END_OF_LINE = b"\r\n"
+# What each header's line begins with, the end of the line before it included, by the header's name.
 _LINES: dict[bytes, bytes] = {}
 _MOST_LINES = 1000
 # With these an answer is not of the plain kind.
@@ -171,38 +172,32 @@ def pack(method: str, status: int, headers: tuple[tuple[bytes, bytes], ...], bod
     """The bytes that uvicorn would write for this answer, on a connection that stays open.
 
     None for what is not of the plain kind: the body's length is not among the headers or not that of the body, a header
-    says how the answer ends otherwise, it has no body by its nature, or a header is malformed.
+    says how the answer ends otherwise, it has no body by its nature, or a header is malformed or one name too many.
     """
-    parts = [STATUS_LINE[status]]
-    values = []
-    is_measured = False
-    for name, value in headers:
-        line = _LINES.get(name) or _line(name)
-        if line is None:
-            return None
-        if name == b"content-length":
-            if is_measured or value != b"%d" % len(body):
-                return None
-            is_measured = True
-        values.append(value)
-        parts += (line, value, b"\r\n")
-    joined = b"".join(values)
+    if method == "HEAD" or status < 200 or status in (204, 304):
+        return None
+    try:
+        lines = [_LINES[name] + value for name, value in headers]
+    except KeyError:
+        return pack(method, status, headers, body) if _learn(headers) else None
+    head = b"".join([STATUS_LINE[status][: -len(_END_OF_LINE)], *lines])
     if (
-        not is_measured
-        or method == "HEAD"
-        or status < 200
-        or status in (204, 304)
-        or len(joined.translate(None, _CONTROLS)) != len(joined)
+        # No line but those of the headers, and no other control character.
+        len(head.translate(None, _CONTROLS)) != len(head) - len(_END_OF_LINE) * len(lines)
+        or head.count(_LINES[b"content-length"]) != 1
+        or (b"content-length", b"%d" % len(body)) not in headers
     ):
         return None
-    parts += (b"\r\n", body)
-    return b"".join(parts)
+    return b"".join((head, _END_OF_LINE, _END_OF_LINE, body))
 
 
-def _line(name: bytes) -> bytes | None:
-    """What the line of such a header begins with; None for a name that is not plain."""
-    if name in _FRAMING or name != name.lower() or HEADER_RE.search(name):
-        return None
-    if len(_LINES) < _MOST_LINES:
-        _LINES[name] = name + b": "
-    return name + b": "
+def _learn(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
+    """Whether all of these names are plain, and are known from now on."""
+    for name, _ in headers:
+        if name in _FRAMING or name != name.lower() or HEADER_RE.search(name) or len(_LINES) >= _MOST_LINES:
+            return False
+        _LINES[name] = b"%b%b: " % (_END_OF_LINE, name)
+    return True
+
+
+_learn(((b"content-length", b""),))

@@ -31,19 +31,16 @@ class GatewayTelemetry:
     def __init__(self, metrics: Metrics, log: Log) -> None:
         self.metrics = metrics
         self.log = log
-        self._own_times: dict[str, Observe] = {}
         # Looked up once: a label costs more than all that is counted of a request.
         self._counts: dict[tuple[Counter, *tuple[str, ...]], CounterTally] = {}
 
-    def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
-        """A stage is done, after so much time of its own; ``code`` when it was the one that refused."""
-        observe = self._own_times.get(stage)
-        if observe is None:
-            child = self.metrics.stage_seconds.labels(stage)
-            observe = self._own_times[stage] = self.metrics.tallies.histogram(child)
-        observe(seconds)
-        if code is not None:
-            self._count(self.metrics.refusals, stage, code)
+    def stopwatch(self, stage: str) -> Observe:
+        """Takes the seconds of its own that this stage spent on each request."""
+        return self.metrics.tallies.histogram(self.metrics.stage_seconds.labels(stage))
+
+    def stage_refused(self, stage: str, code: str) -> None:
+        """A stage was the one that did not let a request pass."""
+        self._count(self.metrics.refusals, stage, code)
 
     def replayed(self) -> None:
         """A stored answer was sent again."""

@@ -6,6 +6,8 @@ import os
 
 _BYTES = 16
 _AT_A_TIME = 256
+# The digit that begins with the two bits of the variant, and keeps the other two.
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 # Each is handed out once, by a pop that no other thread can get in between.
 _pool: list[str] = []
@@ -25,7 +27,7 @@ def random_token() -> str:
 
 def uuid_of(digits: str, version: int) -> str:
     """The UUID with these 32 hex digits, but for those six bits in which its version and its variant stand."""
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 

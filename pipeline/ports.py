@@ -7,6 +7,7 @@ happened all the same, or happen later.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -157,8 +158,11 @@ class Outbox(Protocol):
 class Telemetry(Protocol):
     """What the pipeline tells about itself."""
 
-    def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
-        """A stage is done, after so much time of its own; ``code`` when it was the one that refused."""
+    def stopwatch(self, stage: str) -> Callable[[float], None]:
+        """Takes the seconds of its own that this stage spent on each request. Asked for once."""
+
+    def stage_refused(self, stage: str, code: str) -> None:
+        """A stage was the one that did not let a request pass."""
 
     def replayed(self) -> None:
         """A stored answer was sent again."""

@@ -56,23 +56,23 @@ class Timed:
         self.app = app
         self.stage = stage
         self.telemetry = telemetry
+        self.observe = telemetry.stopwatch(stage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         context = Context.of(scope)
         inner_before, context.inner_seconds = context.inner_seconds, 0.0
         started = time.perf_counter()
-        code = None
         try:
             await self.app(scope, receive, send)
         except NotAccepted as failure:
             if failure.stage is None:
                 failure.stage = self.stage
-                code = failure.code.name
+                self.telemetry.stage_refused(self.stage, failure.code.name)
             raise
         finally:
             seconds = time.perf_counter() - started
-            self.telemetry.stage_left(self.stage, seconds - context.inner_seconds, code)
+            self.observe(seconds - context.inner_seconds)
             context.inner_seconds = inner_before + seconds
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -136,14 +136,18 @@ class StandingClock:
 class Ears:
     """A telemetry that remembers what it was told."""
 
-    left: list[tuple[str, float, str | None]] = field(default_factory=list)
+    left: list[tuple[str, float]] = field(default_factory=list)
+    refusals: list[tuple[str, str]] = field(default_factory=list)
     replays: int = 0
     store_failures: list[tuple[str, str, str]] = field(default_factory=list)
     overloads: list[tuple[str, str]] = field(default_factory=list)
     answers: list[tuple[Context, int, NotAccepted | None]] = field(default_factory=list)
 
-    def stage_left(self, stage: str, seconds: float, code: str | None) -> None:
-        self.left.append((stage, seconds, code))
+    def stopwatch(self, stage: str) -> Callable[[float], None]:
+        return lambda seconds: self.left.append((stage, seconds))
+
+    def stage_refused(self, stage: str, code: str) -> None:
+        self.refusals.append((stage, code))
 
     def replayed(self) -> None:
         self.replays += 1

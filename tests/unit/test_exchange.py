@@ -166,10 +166,14 @@ def test_a_value_cannot_begin_a_line_of_its_own(value: bytes) -> None:
     assert pack("POST", 202, headers, b"") is None
 
 
-def test_names_are_remembered_only_up_to_a_bound() -> None:
-    """An operator's stage may make them up, one for each request."""
-    for number in range(3000):
-        assert pack("POST", 202, ((b"content-length", b"0"), (b"x-%d" % number, b"")), b"") is not None
+def test_names_are_remembered_only_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator's stage may make them up, one for each request. Beyond it uvicorn writes the answer."""
+    monkeypatch.setattr(exchange, "_LINES", dict(exchange._LINES))
+    packed = [
+        pack("POST", 202, ((b"content-length", b"0"), (b"x-%d" % number, b"")), b"") for number in range(3000)
+    ]
+    assert packed[0] is not None
+    assert packed[-1] is None
     assert len(exchange._LINES) <= 1000
 
 

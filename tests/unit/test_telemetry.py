@@ -208,8 +208,9 @@ async def test_refusals_of_the_gate_are_counted_by_client(
 
 async def test_stages_are_measured_by_time_and_refusal(told: Told) -> None:
     """Only the stage that refused is counted with the code."""
-    told.telemetry.stage_left("quota", 0.001, "TOO_MANY_REQUESTS")
-    told.telemetry.stage_left("auth", 0.002, None)
+    told.telemetry.stopwatch("quota")(0.001)
+    told.telemetry.stage_refused("quota", "TOO_MANY_REQUESTS")
+    told.telemetry.stopwatch("auth")(0.002)
     assert told.value("sms_stage_refusals_total", stage="quota", code="TOO_MANY_REQUESTS") == 1
     assert told.value("sms_stage_refusals_total", stage="auth", code="TOO_MANY_REQUESTS") is None
     assert told.value("sms_stage_duration_seconds_sum", stage="auth") == 0.002
