@@ -38,10 +38,6 @@ class GatewayTelemetry:
         """Takes the seconds of its own that this stage spent on each request."""
         return self.metrics.tallies.histogram(self.metrics.stage_seconds.labels(stage))
 
-    def stage_refused(self, stage: str, code: str) -> None:
-        """A stage was the one that did not let a request pass."""
-        self._count(self.metrics.refusals, stage, code)
-
     def replayed(self) -> None:
         """A stored answer was sent again."""
         self.metrics.replays.inc()
@@ -74,8 +70,8 @@ class GatewayTelemetry:
         client = context.get(Client)
         if context.is_send:
             self._measure(status, seconds)
-            if failure is not None and client is not None:
-                self._count_provider_refusal(client.name, failure)
+            if failure is not None and status >= 400:
+                self._count_refusal(client, failure)
         self._log(context, status, seconds, client, failure)
 
     def _measure(self, status: int, seconds: float) -> None:
@@ -83,14 +79,19 @@ class GatewayTelemetry:
         self.metrics.observe_latency(seconds)
         (self.metrics.successes if status < 400 else self.metrics.errors).inc()
 
-    def _count_provider_refusal(self, client: str, failure: NotAccepted) -> None:
-        if failure.code is codes.UNKNOWN_PROVIDER:
-            self._count(self.metrics.rejected_unknown_provider, client)
-        elif failure.code is codes.NO_PROVIDER_AVAILABLE:
-            self._count(self.metrics.rejected_no_provider, client)
-        elif failure.code in (codes.PROVIDER_DISABLED, codes.ALL_PROVIDERS_DISABLED):
+    def _count_refusal(self, client: Client | None, failure: NotAccepted) -> None:
+        code = failure.code
+        if failure.stage is not None:
+            self._count(self.metrics.refusals, failure.stage, code.name)
+        if client is None:
+            return
+        if code is codes.UNKNOWN_PROVIDER:
+            self._count(self.metrics.rejected_unknown_provider, client.name)
+        elif code is codes.NO_PROVIDER_AVAILABLE:
+            self._count(self.metrics.rejected_no_provider, client.name)
+        elif code is codes.PROVIDER_DISABLED or code is codes.ALL_PROVIDERS_DISABLED:
             for provider in (failure.details or {}).get("providers", ()):
-                self._count(self.metrics.rejected_provider_disabled, client, provider)
+                self._count(self.metrics.rejected_provider_disabled, client.name, provider)
 
     def _count(self, counter: Counter, *labels: str) -> None:
         tally = self._counts.get((counter, *labels))

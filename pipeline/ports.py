@@ -161,9 +161,6 @@ class Telemetry(Protocol):
     def stopwatch(self, stage: str) -> Callable[[float], None]:
         """Takes the seconds of its own that this stage spent on each request. Asked for once."""
 
-    def stage_refused(self, stage: str, code: str) -> None:
-        """A stage was the one that did not let a request pass."""
-
     def replayed(self) -> None:
         """A stored answer was sent again."""
 

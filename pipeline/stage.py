@@ -50,12 +50,14 @@ class Stage:
 
 
 class Timed:
-    """Measures the stage inside it: its own time, without that of the stages further in, and its refusals."""
+    """Measures the stage inside it: its own time, without that of the stages further in.
+
+    And it names the stage to a failure that comes from there.
+    """
 
     def __init__(self, app: ASGIApp, stage: str, telemetry: Telemetry) -> None:
         self.app = app
         self.stage = stage
-        self.telemetry = telemetry
         self.observe = telemetry.stopwatch(stage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +70,6 @@ class Timed:
         except NotAccepted as failure:
             if failure.stage is None:
                 failure.stage = self.stage
-                self.telemetry.stage_refused(self.stage, failure.code.name)
             raise
         finally:
             seconds = time.perf_counter() - started

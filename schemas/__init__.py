@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
@@ -41,11 +41,13 @@ class Violation:
     path: _Path
     message: str
     rule: str
+    pointer: str = field(init=False)
+    """The path as a JSON Pointer (RFC 6901); the whole instance is the empty string."""
 
-    @property
-    def pointer(self) -> str:
-        """The path as a JSON Pointer (RFC 6901); the whole instance is the empty string."""
-        return "".join("/" + str(token).replace("~", "~0").replace("/", "~1") for token in self.path)
+    def __post_init__(self) -> None:
+        """Write the pointer once: a violation is remembered and told again."""
+        tokens = (str(token).replace("~", "~0").replace("/", "~1") for token in self.path)
+        object.__setattr__(self, "pointer", "".join(f"/{token}" for token in tokens))
 
     def as_json(self) -> dict[str, str]:
         """The form in which an INVALID_PAYLOAD refusal lists it."""

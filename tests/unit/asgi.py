@@ -137,7 +137,6 @@ class Ears:
     """A telemetry that remembers what it was told."""
 
     left: list[tuple[str, float]] = field(default_factory=list)
-    refusals: list[tuple[str, str]] = field(default_factory=list)
     replays: int = 0
     store_failures: list[tuple[str, str, str]] = field(default_factory=list)
     overloads: list[tuple[str, str]] = field(default_factory=list)
@@ -145,9 +144,6 @@ class Ears:
 
     def stopwatch(self, stage: str) -> Callable[[float], None]:
         return lambda seconds: self.left.append((stage, seconds))
-
-    def stage_refused(self, stage: str, code: str) -> None:
-        self.refusals.append((stage, code))
 
     def replayed(self) -> None:
         self.replays += 1

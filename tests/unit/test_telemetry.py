@@ -206,15 +206,30 @@ async def test_refusals_of_the_gate_are_counted_by_client(
     assert b"hush" not in told.metrics.exposition("")[0]
 
 
-async def test_stages_are_measured_by_time_and_refusal(told: Told) -> None:
-    """Only the stage that refused is counted with the code."""
+async def test_stages_are_measured_by_their_time(told: Told) -> None:
+    """Each by its own stopwatch."""
     told.telemetry.stopwatch("quota")(0.001)
-    told.telemetry.stage_refused("quota", "TOO_MANY_REQUESTS")
     told.telemetry.stopwatch("auth")(0.002)
-    assert told.value("sms_stage_refusals_total", stage="quota", code="TOO_MANY_REQUESTS") == 1
-    assert told.value("sms_stage_refusals_total", stage="auth", code="TOO_MANY_REQUESTS") is None
     assert told.value("sms_stage_duration_seconds_sum", stage="auth") == 0.002
     assert told.value("sms_stage_duration_seconds_count", stage="quota") == 1
+
+
+async def test_a_refusal_is_counted_for_its_stage(told: Told) -> None:
+    """With the code that the sender got; one from outside any stage has none."""
+    failure = Refused(codes.TOO_MANY_REQUESTS)
+    told.answered(429, failure)
+    assert b"sms_stage_refusals_total{" not in told.metrics.exposition("")[0]
+    failure.stage = "quota"
+    told.answered(429, failure)
+    assert told.value("sms_stage_refusals_total", stage="quota", code="TOO_MANY_REQUESTS") == 1
+
+
+async def test_what_failed_after_the_confirm_refused_nobody(told: Told) -> None:
+    """The sender has his 202."""
+    failure = OutcomeUnknown()
+    failure.stage = "publish"
+    told.answered(202, failure)
+    assert b"sms_stage_refusals_total{" not in told.metrics.exposition("")[0]
 
 
 async def test_replays_are_counted(told: Told) -> None:
