@@ -1,7 +1,7 @@
 """One request and its answer: uvicorn's cycle, with a short way for what nearly every one of them is.
 
 A body that is there whole is given at once, and an answer that comes whole, its length in its head, leaves in one
-write. Everything else, an answer in parts or to HEAD for instance, goes uvicorn's way.
+write at the end of the turn. Everything else, an answer in parts or to HEAD for instance, goes uvicorn's way.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, RequestResponseCycle
+
+from gateway.outgoing import Outgoing
 
 _LOGGER = logging.getLogger("uvicorn.error")
 # What uvicorn forbids in a value: control characters but for the tab.
@@ -32,7 +34,7 @@ class Exchange(RequestResponseCycle):
     def __init__(
         self,
         scope: Scope,
-        transport: asyncio.Transport,
+        transport: Outgoing,
         flow: FlowControl,
         default_headers: list[tuple[bytes, bytes]],
         keep_alive: bool,
@@ -52,6 +54,7 @@ class Exchange(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=on_response,
         )
+        self._outgoing = transport
         self._head: Message | None = None
         self._is_given = False
 
@@ -136,7 +139,7 @@ class Exchange(RequestResponseCycle):
         if whole is None:
             return False
         self._head = None
-        self.transport.write(whole)
+        self._outgoing.hold(whole)
         self.response_complete = True
         self.waiting_for_100_continue = False
         self.message_event.set()

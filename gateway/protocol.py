@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
@@ -27,6 +27,7 @@ from uvicorn.server import ServerState
 
 from gateway.exchange import Exchange
 from gateway.idling import Idling
+from gateway.outgoing import Outgoing, Turn
 from pipeline import codes
 from pipeline.failures import Refused
 from pipeline.ids import random_uuid
@@ -39,8 +40,15 @@ HEAD_BYTES = 64 * 1024
 WRITE_SECONDS = 8.0
 """How long a client may take none of its answers; shorter than a request's deadline."""
 
-# The idle connections of each server.
-_IDLING: WeakKeyDictionary[ServerState, Idling] = WeakKeyDictionary()
+
+class _Shared(NamedTuple):
+    """What all connections of a server have in common."""
+
+    idling: Idling
+    turn: Turn
+
+
+_SHARED: WeakKeyDictionary[ServerState, _Shared] = WeakKeyDictionary()
 
 _METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -56,7 +64,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """A connection is there: its first head must come."""
-        super().connection_made(transport)
+        shared = _SHARED.get(self.server_state)
+        if shared is None:
+            shared = _Shared(Idling(self.timeout_keep_alive), Turn(self.loop))
+            _SHARED[self.server_state] = shared
+        self._idling = shared.idling
+        self._outgoing = Outgoing(transport, shared.turn)
+        super().connection_made(self._outgoing)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -67,10 +81,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unanswered: deque[Exchange] = deque()
         self._url = b""
         self._place = ("", b"", b"")
-        idling = _IDLING.get(self.server_state)
-        if idling is None:
-            idling = _IDLING[self.server_state] = Idling(self.timeout_keep_alive)
-        self._idling = idling
         self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,6 +115,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # As asyncio has it; uvicorn narrows it to None.
         """The client sends no more, but may still read: the connection ends when what came whole is answered."""
+        self._outgoing.flush()
         return self._end_with_the_last_whole()
 
     def data_received(self, data: bytes) -> None:
@@ -164,7 +175,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         }
         self.cycle = exchange = Exchange(
             scope,
-            self.transport,
+            self._outgoing,
             self.flow,
             self.server_state.default_headers,
             version != "1.0" and parser.should_keep_alive(),

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway import exchange
 from gateway.exchange import Exchange, pack
+from gateway.outgoing import Outgoing, Turn
 
 DATE = [(b"date", b"Tue, 24 Nov 2026 12:00:00 GMT")]
 LOGGER = logging.getLogger("uvicorn.error")
@@ -59,7 +60,8 @@ class Transport:
 
 def ours(transport: Any, answered: Callable[[], None], method: str, keep_alive: bool) -> Exchange:
     scope = {"type": "http", "method": method}
-    return Exchange(scope, transport, FlowControl(transport), DATE, keep_alive, False, answered)
+    outgoing = Outgoing(transport, Turn(asyncio.get_running_loop()))
+    return Exchange(scope, outgoing, FlowControl(transport), DATE, keep_alive, False, answered)
 
 
 def theirs(
@@ -153,6 +155,7 @@ def test_a_whole_answer_is_one_write() -> None:
         await cycle.send(head)
         assert transport.writes == []
         await cycle.send({"type": "http.response.body", "body": b"ok"})
+        await asyncio.sleep(0)
 
     run(answer())
     assert len(transport.writes) == 1

@@ -258,7 +258,7 @@ HEADS = (
 class Deaf:
     """A transport that nobody is behind."""
 
-    def get_extra_info(self, name: str) -> object:
+    def get_extra_info(self, name: str, default: Any = None) -> object:
         return {"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)}.get(name)
 
     def is_closing(self) -> bool:

@@ -1,0 +1,113 @@
+"""What a turn of the loop holds back, and what lets it go before its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.outgoing import Outgoing, Turn
+
+
+class Transport:
+    """Notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.is_gone = False
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def abort(self) -> None:
+        self.done.append("abort")
+
+    def is_closing(self) -> bool:
+        return self.is_gone
+
+    def pause_reading(self) -> None:
+        self.done.append("pause")
+
+    def resume_reading(self) -> None:
+        self.done.append("resume")
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return name, default
+
+
+def outgoing(turn: Turn, transport: Transport) -> Outgoing:
+    made: Any = transport
+    return Outgoing(made, turn)
+
+
+async def test_what_a_turn_holds_back_leaves_at_its_end() -> None:
+    """Of all connections, and of each in one write."""
+    turn, first, second = Turn(asyncio.get_running_loop()), Transport(), Transport()
+    one, other = outgoing(turn, first), outgoing(turn, second)
+    one.hold(b"a")
+    other.hold(b"b")
+    one.hold(b"c")
+    assert first.done == second.done == []
+    await asyncio.sleep(0)
+    assert (first.done, second.done) == ([b"ac"], [b"b"])
+    one.hold(b"d")
+    await asyncio.sleep(0)
+    assert first.done == [b"ac", b"d"]
+
+
+async def test_what_begins_after_it_finds_it_written() -> None:
+    """A task that an answer sets off, such as the next request of the connection, runs behind it."""
+    transport = Transport()
+    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one.hold(b"a")
+    asyncio.get_running_loop().call_soon(transport.done.append, "next")
+    await asyncio.sleep(0)
+    assert transport.done == [b"a", "next"]
+
+
+@pytest.mark.parametrize(
+    ("call", "done"),
+    [
+        (lambda one: one.write(b"b"), [b"a", b"b"]),
+        (lambda one: one.close(), [b"a", "close"]),
+        (lambda one: one.flush(), [b"a"]),
+        (lambda one: one.abort(), ["abort"]),
+    ],
+    ids=["write", "close", "flush", "abort"],
+)
+async def test_the_order_of_the_calls_is_that_of_the_bytes(call: Any, done: list[Any]) -> None:
+    """Nothing overtakes what is held back; who aborts wants nothing of it written. And nothing is written twice."""
+    transport = Transport()
+    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one.hold(b"a")
+    call(one)
+    assert transport.done == done
+    await asyncio.sleep(0)
+    assert transport.done == done
+
+
+async def test_nothing_is_written_to_a_connection_that_is_gone() -> None:
+    """A loop may refuse that by an exception, and others wait for their answers in the same turn."""
+    turn, gone, there = Turn(asyncio.get_running_loop()), Transport(), Transport()
+    outgoing(turn, gone).hold(b"a")
+    outgoing(turn, there).hold(b"b")
+    gone.is_gone = True
+    await asyncio.sleep(0)
+    assert (gone.done, there.done) == ([], [b"b"])
+
+
+async def test_everything_else_is_the_transports() -> None:
+    """Reading, what is known of the connection, and whether it ends."""
+    transport = Transport()
+    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one.pause_reading()
+    one.resume_reading()
+    assert transport.done == ["pause", "resume"]
+    assert one.get_extra_info("peername", 1) == ("peername", 1)
+    assert not one.is_closing()
+    transport.is_gone = True
+    assert one.is_closing()
