@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+WRITE_SECONDS = 8.0
+"""How long a client may take none of its answers; shorter than a request's deadline."""
+
 
 class Turn:
     """Lets what was held back in a turn of ``loop`` go at its end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._holding: list[Outgoing] = []
 
     def add(self, outgoing: Outgoing) -> None:
         """It holds something back, since just now."""
         if not self._holding:
-            self._loop.call_soon(self._end)
+            self.loop.call_soon(self._end)
         self._holding.append(outgoing)
 
     def _end(self) -> None:
@@ -40,6 +43,7 @@ class Outgoing(asyncio.Transport):
         self._transport = transport
         self._turn = turn
         self._held: list[bytes] = []
+        self._drop: asyncio.TimerHandle | None = None
 
     def hold(self, data: bytes) -> None:
         """Write ``data`` at the end of this turn, or before the next call that writes or closes."""
@@ -61,14 +65,26 @@ class Outgoing(asyncio.Transport):
         self._transport.write(data)
 
     def close(self) -> None:
-        """See ``asyncio.BaseTransport``."""
+        """See ``asyncio.BaseTransport``. Who takes nothing of what is still to be written is dropped in the end."""
         self.flush()
         self._transport.close()
+        if self._drop is None and self._transport.get_write_buffer_size():
+            self._drop = self._turn.loop.call_later(WRITE_SECONDS, self._transport.abort)
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._held.clear()
+        if self._drop is not None:
+            self._drop.cancel()
 
     def abort(self) -> None:
         """See ``asyncio.WriteTransport``."""
         self._held.clear()
         self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """See ``asyncio.WriteTransport``; what is held back is not in it."""
+        return self._transport.get_write_buffer_size()
 
     def is_closing(self) -> bool:
         """See ``asyncio.BaseTransport``."""

@@ -21,13 +21,13 @@ from weakref import WeakKeyDictionary
 
 import httptools
 from loguru import logger
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.exchange import Exchange
 from gateway.idling import Idling
-from gateway.outgoing import Outgoing, Turn
+from gateway.outgoing import WRITE_SECONDS, Outgoing, Turn
 from pipeline import codes
 from pipeline.failures import Refused
 from pipeline.ids import random_uuid
@@ -37,8 +37,11 @@ HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024
 """How large a head may be; more in one packet may pass, since the parser has it then."""
 
-WRITE_SECONDS = 8.0
-"""How long a client may take none of its answers; shorter than a request's deadline."""
+MOST_WAITING = 256
+"""How many requests one connection may have sent ahead of their answers."""
+
+# From so many on nothing more is read from it, until fewer wait.
+_MANY_WAITING = 16
 
 
 class _Shared(NamedTuple):
@@ -49,6 +52,20 @@ class _Shared(NamedTuple):
 
 
 _SHARED: WeakKeyDictionary[ServerState, _Shared] = WeakKeyDictionary()
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which would read on with every answer, however many requests still wait."""
+
+    def __init__(self, transport: asyncio.Transport, unanswered: deque[Exchange]) -> None:
+        super().__init__(transport)
+        self._unanswered = unanswered
+
+    def resume_reading(self) -> None:
+        """Read on, if few wait."""
+        if len(self._unanswered) < _MANY_WAITING:
+            super().resume_reading()
+
 
 _METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -71,14 +88,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._idling = shared.idling
         self._outgoing = Outgoing(transport, shared.turn)
         super().connection_made(self._outgoing)
+        # They are answered in order: only the first is being served.
+        self._unanswered: deque[Exchange] = deque()
+        self.flow = _Flow(self._outgoing, self._unanswered)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._is_in_head = True
         self._is_in_body = False
+        # Whether the head has begun in an earlier packet: this one may hold its end, and a body behind it.
+        self._is_split = False
         self._received = b""
-        # They are answered in order: only the first is being served.
-        self._unanswered: deque[Exchange] = deque()
         self._url = b""
         self._place = ("", b"", b"")
         self._bound_head()
@@ -87,6 +107,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """The connection is gone."""
         self._end_head()
         self._end_write_timer()
+        self._outgoing.end()
         self._idling.discard(self)
         for exchange in self._unanswered:  # uvicorn tells only the latest.
             exchange.disconnected = True
@@ -115,18 +136,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # As asyncio has it; uvicorn narrows it to None.
         """The client sends no more, but may still read: the connection ends when what came whole is answered."""
-        self._outgoing.flush()
-        return self._end_with_the_last_whole()
+        if self._end_with_the_last_whole():
+            return True
+        self._outgoing.close()
+        return False
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there; if they belong to a head that is still arriving they are counted."""
-        if not self._is_in_body and b"upgrade:" in data.lower():
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
+        if not (self._is_in_body or self._is_split) and b"upgrade:" in data.lower():
+            data = _pass_over(data)
         if self._is_in_head:
             self._head_bytes += len(data)
         self._received = data
         super().data_received(data)
+        self._is_split = self._is_in_head
         if self._is_in_head:
             self._bound_head()
             if self._head_bytes > HEAD_BYTES:
@@ -156,6 +179,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if parser.should_upgrade() and method != b"CONNECT":
             # The offer came in pieces. Refused rather than served without its body.
             raise ValueError("an offer to upgrade")
+        if len(self._unanswered) >= MOST_WAITING:
+            # Those are answered, and the connection ends with them.
+            raise ValueError("too many requests ahead of their answers")
         version = parser.get_http_version()
         path, raw_path, query = self._located(self.url)
         scope = {
@@ -178,7 +204,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._outgoing,
             self.flow,
             self.server_state.default_headers,
-            version != "1.0" and parser.should_keep_alive(),
+            # After a CONNECT the parser takes what follows for another protocol.
+            version != "1.0" and method != b"CONNECT" and parser.should_keep_alive(),
             self.expect_100_continue,
             self.on_response_complete,
         )
@@ -186,7 +213,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unanswered.append(exchange)
         if len(self._unanswered) == 1:
             exchange.begin(self.app, self.loop, self.tasks)
-        else:
+        elif len(self._unanswered) >= _MANY_WAITING:
             self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
@@ -289,3 +316,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def _pass_over(data: bytes) -> bytes:
+    """``data``, which begins with a head, without the offers to upgrade that stand in it.
+
+    Nothing behind the head is touched: it may be a body, and one that grew would end in a request of its own.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if head.count(b"\n") != head.count(b"\r\n"):
+        # Whoever took a bare line feed for the end of a line would find the end of the head elsewhere.
+        return data
+    return _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest

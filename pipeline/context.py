@@ -123,7 +123,9 @@ class Context:
 def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     # The parser leaves the white space around a value, which is no part of it (RFC 9110, 5.5).
     fields = {name: value.strip(b" \t") for name, value in headers}
-    if len(fields) != len(headers):
-        for field in fields:
-            fields[field] = b", ".join([value.strip(b" \t") for name, value in headers if name == field])
-    return fields
+    if len(fields) == len(headers):
+        return fields
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value.strip(b" \t"))
+    return {name: b", ".join(several) for name, several in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -89,6 +90,23 @@ async def test_of_a_header_that_comes_twice_each_part_is_stripped(
     exchange = Exchange()
     exchange.scope["headers"] = [(b"api-key", value) for value in values]
     assert exchange.context.header(b"api-key") == read
+
+
+async def test_many_headers_cost_no_more_each() -> None:
+    """One that comes twice must not have all others looked through for each name."""
+
+    class Counted(list[tuple[bytes, bytes]]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+            self.looks += 1
+            return super().__iter__()
+
+    exchange = Exchange()
+    headers = Counted([(b"x-%d" % number, b"") for number in range(1000)] + [(b"x-0", b"a")])
+    exchange.scope["headers"] = headers
+    assert exchange.context.header(b"x-0") == b", a"
+    assert headers.looks <= 3
 
 
 async def test_at_first_nothing_may_be_published() -> None:

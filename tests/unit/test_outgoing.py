@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway import outgoing as module
 from gateway.outgoing import Outgoing, Turn
 
 
@@ -16,6 +17,7 @@ class Transport:
     def __init__(self) -> None:
         self.done: list[Any] = []
         self.is_gone = False
+        self.unwritten = 0
 
     def write(self, data: bytes) -> None:
         self.done.append(data)
@@ -25,6 +27,9 @@ class Transport:
 
     def abort(self) -> None:
         self.done.append("abort")
+
+    def get_write_buffer_size(self) -> int:
+        return self.unwritten
 
     def is_closing(self) -> bool:
         return self.is_gone
@@ -98,6 +103,34 @@ async def test_nothing_is_written_to_a_connection_that_is_gone() -> None:
     gone.is_gone = True
     await asyncio.sleep(0)
     assert (gone.done, there.done) == ([], [b"b"])
+
+
+@pytest.mark.parametrize(
+    ("unwritten", "done"), [(1, ["close", "abort"]), (0, ["close"])], ids=["some", "none"]
+)
+async def test_who_takes_nothing_after_the_end_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, unwritten: int, done: list[str]
+) -> None:
+    """A transport that closes waits for its peer to take the rest, for ever if it must."""
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.01)
+    transport = Transport()
+    transport.unwritten = unwritten
+    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one.close()
+    await asyncio.sleep(0.05)
+    assert transport.done == done
+
+
+async def test_a_connection_that_has_ended_is_not_dropped_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its timer must not hold it in memory."""
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.01)
+    transport = Transport()
+    transport.unwritten = 1
+    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one.close()
+    one.end()
+    await asyncio.sleep(0.05)
+    assert transport.done == ["close"]
 
 
 async def test_everything_else_is_the_transports() -> None:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway import protocol
+from gateway import outgoing, protocol
 from gateway.exchange import Exchange
 from gateway.protocol import BoundedHttpProtocol
 
@@ -225,11 +225,91 @@ async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.Mon
     monkeypatch.setattr(protocol, "Exchange", Counted)
     server = Server()
     async with server.connection() as (reader, writer):
-        writer.write(GET % b"a" * 1000)
+        writer.write(GET % b"a" * 200)
         server.may_answer.set()
-        for _ in range(1000):
+        for _ in range(200):
             await reader.readuntil(b"\r\n\r\n/a")
-    assert looked_at < 20 * 1000
+    assert looked_at < 20 * 200
+
+
+@pytest.mark.parametrize("cut", [1, 20, -4, -3, -2, -1, 0, 1000])
+async def test_no_byte_of_a_body_is_changed(cut: int) -> None:
+    """Wherever a packet ends. A body that grew, as by an offer passed over in it, would end in a request of its own."""
+    server = Server()
+    server.may_answer.set()
+    hidden = GET % b"bcd"
+    body = b"x" + b"\r\nupgrade:" * (len(hidden) // len(b"grown!")) + hidden
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    whole = head + body
+    cut = cut if cut > 0 else len(head) + cut
+    async with server.connection() as (reader, writer):
+        writer.write(whole[:cut])
+        await asyncio.sleep(0.05)
+        writer.write(whole[cut:])
+        assert (await reader.readuntil(b"/a")).startswith(b"HTTP/1.1 200 OK")
+        writer.write_eof()
+        assert await reader.read() == b""
+    assert server.reached == ["/a"]
+
+
+async def test_who_sends_too_far_ahead_of_his_answers_is_stopped() -> None:
+    """One packet holds thousands of small requests. What is taken is answered, and ends the connection."""
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" * 5000)
+        await until(lambda: server.reached)
+        server.may_answer.set()
+        received = await reader.read()
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == protocol.MOST_WAITING
+    assert received.count(b"connection: close") == 1
+
+
+async def test_nothing_is_read_while_many_wait() -> None:
+    """Not with each answer either: who pipelines without end must not fill the memory."""
+    server = Server()
+    most = protocol._MANY_WAITING
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" * (most + 4))
+        await until(lambda: server.reached)
+        writer.write(GET % b"b")
+        await asyncio.sleep(0.1)
+        (connection,) = server.state.connections
+        assert isinstance(connection, BoundedHttpProtocol)
+        assert len(connection._unanswered) == most + 4
+        assert connection.flow.read_paused
+        server.may_answer.set()
+        for _ in range(most + 4):
+            await reader.readuntil(b"/a")
+        await reader.readuntil(b"/b")
+        assert not connection.flow.read_paused
+
+
+async def test_who_leaves_the_rest_of_his_answer_unread_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is too little for a full buffer: the end of an idle connection must not wait for him."""
+    monkeypatch.setattr(outgoing, "WRITE_SECONDS", 0.2)
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # there on every transport that reads
+        await until(lambda: server.state.connections)
+        (connection,) = server.state.connections
+        assert isinstance(connection, BoundedHttpProtocol)
+        while not connection._outgoing.get_write_buffer_size():
+            writer.write(GET % b"long")
+            await asyncio.sleep(0.02)
+        connection.timeout_keep_alive_handler()
+        await until(lambda: not server.state.connections)
+
+
+async def test_nothing_is_served_on_a_connection_after_a_connect() -> None:
+    """What follows it would be another protocol's."""
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (reader, writer):
+        writer.write(b"CONNECT /a HTTP/1.1\r\nHost: x\r\n\r\n" + GET % b"b")
+        received = await reader.read()
+    assert b"connection: close" in received
+    assert server.reached == ["/a"]
 
 
 URLS = (
