@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import http
 import re
+import resource
 import sys
 from collections import deque
 from datetime import UTC, datetime
@@ -37,6 +38,9 @@ HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024
 """How large a head may be; more in one packet may pass, since the parser has it then."""
 
+OWN_FILES = 128
+"""How many of the files that this process may have open are kept from connections: for its log, store and broker."""
+
 MOST_WAITING = 256
 """How many requests one connection may have sent ahead of their answers."""
 
@@ -49,6 +53,7 @@ class _Shared(NamedTuple):
 
     idling: Idling
     turn: Turn
+    most_connections: int
 
 
 _SHARED: WeakKeyDictionary[ServerState, _Shared] = WeakKeyDictionary()
@@ -67,6 +72,7 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+_TOO_MANY_CONNECTIONS = "Too many connections are open. Nothing was sent; try again in a second."
 _METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
@@ -83,7 +89,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """A connection is there: its first head must come."""
         shared = _SHARED.get(self.server_state)
         if shared is None:
-            shared = _Shared(Idling(self.timeout_keep_alive), Turn(self.loop))
+            shared = _Shared(Idling(self.timeout_keep_alive), Turn(self.loop), _most_connections())
             _SHARED[self.server_state] = shared
         self._idling = shared.idling
         self._outgoing = Outgoing(transport, shared.turn)
@@ -101,6 +107,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._received = b""
         self._url = b""
         self._place = ("", b"", b"")
+        if len(self.connections) > shared.most_connections:
+            self._refuse(Refused(codes.SERVICE_UNAVAILABLE, _TOO_MANY_CONNECTIONS, retry_after=1))
         self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -328,3 +336,8 @@ def _pass_over(data: bytes) -> bytes:
         # Whoever took a bare line feed for the end of a line would find the end of the head elsewhere.
         return data
     return _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
+
+
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - OWN_FILES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -37,6 +38,7 @@ class Server:
         self.reached: list[str] = []
         self.ended: list[str] = []
         self.may_answer = asyncio.Event()
+        self.address = ("", 0)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -65,8 +67,8 @@ class Server:
         listening = await asyncio.get_running_loop().create_server(
             lambda: BoundedHttpProtocol(config, self.state, {}), "127.0.0.1"
         )
-        port = listening.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        self.address = listening.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*self.address)
         try:
             yield reader, writer
         finally:
@@ -299,6 +301,27 @@ async def test_who_leaves_the_rest_of_his_answer_unread_is_dropped(monkeypatch: 
             await asyncio.sleep(0.02)
         connection.timeout_keep_alive_handler()
         await until(lambda: not server.state.connections)
+
+
+async def test_a_connection_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last files that may be open are the gateway's own: it could not reach its store or its broker again."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(protocol, "OWN_FILES", soft - 1)
+    server = Server()
+    server.may_answer.set()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a")
+        await reader.readuntil(b"/a")
+        second_reader, second = await asyncio.open_connection(*server.address)
+        refused = await second_reader.read()
+        second.close()
+        assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"connection: close\r\n" in refused
+        assert b"retry-after: 1\r\n" in refused
+        assert b'"error_code":"SERVICE_UNAVAILABLE"' in refused
+        writer.write(GET % b"b")
+        await reader.readuntil(b"/b")
+    assert server.reached == ["/a", "/b"]
 
 
 async def test_nothing_is_served_on_a_connection_after_a_connect() -> None:
