@@ -1,9 +1,7 @@
 """uvicorn's HTTP protocol, with what it leaves open settled: the bounds of a request's head, and what is no HTTP.
 
 A head that is too large or too slow ends its connection. What the parser refuses is answered in the form of every other
-error. Who closes only his sending side, as some tools do after a request, gets his answer. And an offer to upgrade,
-such as Java's HTTP client makes with each request, is passed over as RFC 9110, 7.8 allows: the parser would take the
-body for the new protocol's.
+error. Who closes only his sending side, as some tools do after a request, gets his answer.
 """
 
 from __future__ import annotations
@@ -11,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import http
 import re
-import resource
 import sys
 from collections import deque
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
-from weakref import WeakKeyDictionary
 
 import httptools
 from loguru import logger
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
+from gateway.connections import MANY_WAITING, MOST_WAITING, Flow, shared
 from gateway.exchange import Exchange
-from gateway.idling import Idling
-from gateway.outgoing import WRITE_SECONDS, Outgoing, Turn
+from gateway.outgoing import WRITE_SECONDS, Outgoing
+from gateway.upgrade import pass_over
 from pipeline import codes
 from pipeline.failures import Refused
 from pipeline.ids import random_uuid
@@ -38,43 +34,8 @@ HEAD_SECONDS = 10.0
 HEAD_BYTES = 64 * 1024
 """How large a head may be; more in one packet may pass, since the parser has it then."""
 
-OWN_FILES = 128
-"""How many of the files that this process may have open are kept from connections: for its log, store and broker."""
-
-MOST_WAITING = 256
-"""How many requests one connection may have sent ahead of their answers."""
-
-# From so many on nothing more is read from it, until fewer wait.
-_MANY_WAITING = 16
-
-
-class _Shared(NamedTuple):
-    """What all connections of a server have in common."""
-
-    idling: Idling
-    turn: Turn
-    most_connections: int
-
-
-_SHARED: WeakKeyDictionary[ServerState, _Shared] = WeakKeyDictionary()
-
-
-class _Flow(FlowControl):
-    """uvicorn's, which would read on with every answer, however many requests still wait."""
-
-    def __init__(self, transport: asyncio.Transport, unanswered: deque[Exchange]) -> None:
-        super().__init__(transport)
-        self._unanswered = unanswered
-
-    def resume_reading(self) -> None:
-        """Read on, if few wait."""
-        if len(self._unanswered) < _MANY_WAITING:
-            super().resume_reading()
-
-
 _TOO_MANY_CONNECTIONS = "Too many connections are open. Nothing was sent; try again in a second."
 _METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
-_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -87,16 +48,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """A connection is there: its first head must come."""
-        shared = _SHARED.get(self.server_state)
-        if shared is None:
-            shared = _Shared(Idling(self.timeout_keep_alive), Turn(self.loop), _most_connections())
-            _SHARED[self.server_state] = shared
-        self._idling = shared.idling
-        self._outgoing = Outgoing(transport, shared.turn)
+        self._idling, turn, most = shared(self.server_state, self.loop, self.timeout_keep_alive)
+        self._outgoing = Outgoing(transport, turn)
         super().connection_made(self._outgoing)
         # They are answered in order: only the first is being served.
         self._unanswered: deque[Exchange] = deque()
-        self.flow = _Flow(self._outgoing, self._unanswered)
+        self.flow = Flow(self._outgoing, self._unanswered)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -107,7 +64,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._received = b""
         self._url = b""
         self._place = ("", b"", b"")
-        if len(self.connections) > shared.most_connections:
+        if len(self.connections) > most:
             self._refuse(Refused(codes.SERVICE_UNAVAILABLE, _TOO_MANY_CONNECTIONS, retry_after=1))
         self._bound_head()
 
@@ -151,8 +108,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there; if they belong to a head that is still arriving they are counted."""
-        if not (self._is_in_body or self._is_split) and b"upgrade:" in data.lower():
-            data = _pass_over(data)
+        if not (self._is_in_body or self._is_split):
+            data = pass_over(data)
         if self._is_in_head:
             self._head_bytes += len(data)
         self._received = data
@@ -221,7 +178,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unanswered.append(exchange)
         if len(self._unanswered) == 1:
             exchange.begin(self.app, self.loop, self.tasks)
-        elif len(self._unanswered) >= _MANY_WAITING:
+        elif len(self._unanswered) >= MANY_WAITING:
             self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
@@ -324,20 +281,3 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-def _pass_over(data: bytes) -> bytes:
-    """``data``, which begins with a head, without the offers to upgrade that stand in it.
-
-    Nothing behind the head is touched: it may be a body, and one that grew would end in a request of its own.
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    if head.count(b"\n") != head.count(b"\r\n"):
-        # Whoever took a bare line feed for the end of a line would find the end of the head elsewhere.
-        return data
-    return _UPGRADE.sub(b"\r\nx-passed-over:", head) + end + rest
-
-
-def _most_connections() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - OWN_FILES)

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway import outgoing, protocol
+from gateway import connections, outgoing, protocol
 from gateway.exchange import Exchange
 from gateway.protocol import BoundedHttpProtocol
 
@@ -262,14 +262,14 @@ async def test_who_sends_too_far_ahead_of_his_answers_is_stopped() -> None:
         await until(lambda: server.reached)
         server.may_answer.set()
         received = await reader.read()
-    assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == protocol.MOST_WAITING
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == connections.MOST_WAITING
     assert received.count(b"connection: close") == 1
 
 
 async def test_nothing_is_read_while_many_wait() -> None:
     """Not with each answer either: who pipelines without end must not fill the memory."""
     server = Server()
-    most = protocol._MANY_WAITING
+    most = connections.MANY_WAITING
     async with server.connection() as (reader, writer):
         writer.write(GET % b"a" * (most + 4))
         await until(lambda: server.reached)
@@ -306,7 +306,7 @@ async def test_who_leaves_the_rest_of_his_answer_unread_is_dropped(monkeypatch: 
 async def test_a_connection_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last files that may be open are the gateway's own: it could not reach its store or its broker again."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    monkeypatch.setattr(protocol, "OWN_FILES", soft - 1)
+    monkeypatch.setattr(connections, "OWN_FILES", soft - 1)
     server = Server()
     server.may_answer.set()
     async with server.connection() as (reader, writer):
