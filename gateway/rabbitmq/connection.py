@@ -35,14 +35,12 @@ _BLOCKED_POLL_SECONDS = 0.25
 _UNCONFIRMED_IN_A_ROW = 2
 
 _CLOSED = "closed by this gateway"
+_LOST = "the connection was lost"
+_GIVEN_UP = "the broker did not confirm in time twice in a row"
 BLOCKED = "RabbitMQ has blocked publishing: it is low on memory or disk"
 
 T = TypeVar("T")
 SetUp = Callable[[Session], Awaitable[None]]
-
-
-class _Lost(Exception):
-    """The connection is of no use any more; the text says why."""
 
 
 class BrokerConnection:
@@ -65,7 +63,7 @@ class BrokerConnection:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._renew = False
-        self._recycle = False
+        self._is_given_up = False
         self._unconfirmed = 0
         self._confirmed_at = 0.0
         self._is_up = False
@@ -113,7 +111,7 @@ class BrokerConnection:
         self._unconfirmed = 0
 
     def unconfirmed(self, waited_seconds: float) -> None:
-        """A publish was waited for in vain: twice in a row, and the connection is taken to be dead and replaced."""
+        """A publish was waited for in vain: twice in a row, and the connection is taken to be dead and dropped."""
         if self._session is None or not self._session.is_unblocked:
             # An alarm explains it, and a new connection would not help.
             return
@@ -122,8 +120,11 @@ class BrokerConnection:
             return
         self._unconfirmed += 1
         if self._unconfirmed >= _UNCONFIRMED_IN_A_ROW:
-            self._recycle = True
-            self._wake.set()
+            self._is_given_up = True
+            self.last_error = _GIVEN_UP
+            # Here and at once: the supervisor may be in ``set_up``, waiting for answers of the same dead peer.
+            self._session.abort()
+            self._session = None
 
     async def _supervise(self) -> None:
         shortest, longest = _RETRY_SECONDS
@@ -153,32 +154,26 @@ class BrokerConnection:
             if task is None or task.cancelling():
                 raise
             # aiormq rejects what waits on a connection that it closes with a CancelledError nobody asked for.
-            return "the connection was lost"
         except Exception as error:  # noqa: BLE001 - whatever ends a connection, the next attempt follows
-            return _reason(error)
-        return "the connection was lost"
+            if not self._is_given_up:
+                return _reason(error)
+        return _GIVEN_UP if self._is_given_up else _LOST
 
     async def _live(self, url: str) -> None:
         session = Session(url)
-        reason = _CLOSED
+        self._is_given_up = False
         try:
             await _connect(session)
             await self._prepare(session)
             self._unconfirmed = 0
-            self._recycle = False
-            self.last_error = "the connection was lost"
+            self.last_error = _LOST
             self._reported = None
             self._session = session
             await self._watch(session)
-        except _Lost as error:
-            reason = str(error)
-            # The peer does not answer: there is nothing to wait for.
-            session.abort()
-            raise
         finally:
             self._session = None
             self._tell(False)
-            await _close(session, reason)
+            await _close(session)
 
     async def _watch(self, session: Session) -> None:
         lost = session.closing
@@ -188,8 +183,6 @@ class BrokerConnection:
             if self._is_up and not is_usable:
                 log.warning("%s: %s", self._purpose, BLOCKED)
             self._tell(is_usable)
-            if self._recycle:
-                raise _Lost("the broker did not confirm in time twice in a row")
             if self._renew and is_usable:
                 await self._prepare(session)
             with suppress(TimeoutError):
@@ -230,8 +223,8 @@ async def _connect(session: Session) -> None:
             await asyncio.wait({connecting}, timeout=_CLOSE_SECONDS)
 
 
-async def _close(session: Session, reason: str) -> None:
-    closing = asyncio.ensure_future(session.close(ConnectionClosed(0, reason)))
+async def _close(session: Session) -> None:
+    closing = asyncio.ensure_future(session.close(ConnectionClosed(0, _CLOSED)))
     closing.add_done_callback(_retrieve)
     await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
     session.abort()
@@ -248,7 +241,7 @@ def _reason(error: Exception) -> str:
     """What people are told of ``error``. Only the words of the broker and of the operating system are passed on."""
     if isinstance(error, TimeoutError) and not error.args:
         return "no answer in time"
-    if isinstance(error, AMQPError | OSError | TopologyRefused | BrokerRefused | BrokerUnknown | _Lost):
+    if isinstance(error, AMQPError | OSError | TopologyRefused | BrokerRefused | BrokerUnknown):
         return str(error.args[-1]) if error.args else type(error).__name__
     log.error("an unexpected error on the connection to RabbitMQ", exc_info=error)
     return type(error).__name__

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -602,6 +603,24 @@ async def test_a_stopped_broker_is_unknown_at_the_deadline_and_refused_once_it_i
     assert ledger.unknown <= ledger.accepted
     stored = await place.stored()
     assert {tracking_id for tracking_id, _ in stored} == ledger.accepted
+
+
+async def test_a_stopped_broker_is_given_up_at_the_second_timeout_though_the_first_has_a_channel_replaced(
+    place: RabbitHarness, open_outbox: OpenOutbox, rabbit_server: RabbitServer
+) -> None:
+    outbox = await open_outbox(confirm_seconds=SHORT)
+    ledger = Ledger()
+    with rabbit_server.paused():
+        began = time.monotonic()
+        first = asyncio.create_task(ledger.publish(outbox))
+        # Far enough apart that a fresh channel is being opened, in vain, when the second is given up.
+        await asyncio.sleep(0.05)
+        await asyncio.gather(first, ledger.publish(outbox))
+        assert len(ledger.unknown) == 2
+        assert "the broker did not confirm in time twice in a row" in await refusal(outbox)
+        await ping_complaint(outbox, f"{HOST}:{rabbit_server.port}: the broker did not confirm in time twice")
+        assert time.monotonic() - began < SHORT + 1
+    await ledger.accepts_more(outbox)
 
 
 async def test_a_queue_that_answers_nothing_is_complained_of_and_the_connection_is_kept(
