@@ -26,6 +26,8 @@ OWED_SECONDS = 240.0
 
 _MOST_OWED = 100_000
 _PAUSE_SECONDS = 0.25
+# A store that is known to be away fails at once, and requests want the processor, too.
+_MOST_FAILED_IN_A_ROW = 1000
 _LAST_CHANCE_SECONDS = 1.0
 
 _UNSETTLED = (StoreUnavailable, asyncio.CancelledError)
@@ -109,18 +111,25 @@ class SettlingStore:
             self._settling = asyncio.create_task(self._settle(), name="settlement")
 
     async def _settle(self) -> None:
-        """Take the owed steps one after the other until there are none; a failure is reason to pause."""
+        """Take the owed steps in turn until there are none; a round of which each failed is reason to pause."""
         given_up = 0
+        failed_in_a_row = 0
         while self._owed:
+            if failed_in_a_row >= min(len(self._owed), _MOST_FAILED_IN_A_ROW):
+                failed_in_a_row = 0
+                await asyncio.sleep(_PAUSE_SECONDS)
             until, step = self._owed.popleft()
             try:
                 await step()
             except StoreUnavailable:
+                failed_in_a_row += 1
                 if time.monotonic() < until:
-                    self._owed.appendleft((until, step))
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    # Behind the others, for theirs may be another primary of the Cluster.
+                    self._owed.append((until, step))
                 else:
                     given_up += 1
+                await asyncio.sleep(0)
+                continue
             except ClaimLost:
                 pass  # It was done the first time, or another request has resumed the claim.
             except asyncio.CancelledError:
@@ -128,6 +137,7 @@ class SettlingStore:
                 raise
             except Exception:  # noqa: BLE001 - a bug with one step must not keep the others from being taken
                 logger.exception("a step on the store could not be taken")
+            failed_in_a_row = 0
         if given_up:
             logger.warning(
                 "{} steps on the store were not taken within {} s: given up", given_up, OWED_SECONDS

@@ -179,14 +179,54 @@ async def test_a_bug_with_one_step_keeps_no_other_from_being_taken(lines: Lines)
 
 
 async def test_steps_are_taken_in_the_order_in_which_they_are_owed() -> None:
-    """A step that fails again is tried again before those behind it; one step is never tried twice at once."""
+    """A step that fails again is tried again after those behind it; one step is never tried twice at once."""
     scripted = Recovering(len(LAST_STEPS) + 1)
     store = SettlingStore(scripted)
     for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
     await settled(store)
-    assert scripted.steps == [*LAST_STEPS, "complete", *LAST_STEPS]
+    assert scripted.steps == [*LAST_STEPS, *LAST_STEPS, "complete"]
+
+
+async def test_a_step_that_fails_on_and_on_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One primary of a Cluster is away, and the steps on the others are taken before there is any pause."""
+    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.01)
+
+    class Away(Recovering):
+        async def release(self, claim: Claim) -> None:
+            self.failures = 1
+            await super().release(claim)
+
+    scripted = Away(1)
+    store = SettlingStore(scripted)
+    with pytest.raises(StoreUnavailable):
+        await store.release(CLAIM)
+    for undo in range(3):
+        scripted.failures = 1
+        with pytest.raises(StoreUnavailable):
+            await store.give_back(TAKEN._replace(token=str(undo)))
+    await asyncio.sleep(0.01)
+    assert scripted.steps == ["release", *["give_back"] * 3, "release", *["give_back"] * 3, "release"]
+    assert len(store._owed) == 1
+    await store.close()
+
+
+async def test_a_store_that_is_away_is_not_asked_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step once in a round, however short; and in a long one so many steps and no more."""
+    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.01)
+    for most, tried in ((1000, len(LAST_STEPS)), (2, 2)):
+        monkeypatch.setattr(settlement, "_MOST_FAILED_IN_A_ROW", most)
+        scripted = Recovering(10**6)
+        store = SettlingStore(scripted)
+        for step in LAST_STEPS.values():
+            with pytest.raises(StoreUnavailable):
+                await step(store)
+        await asyncio.sleep(0.01)
+        assert len(scripted.steps) == len(LAST_STEPS) + tried
+        await store.close()
 
 
 async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
