@@ -197,9 +197,13 @@ ALL = tuple(value for value in list(globals().values()) if isinstance(value, Var
 def clashes(values: Mapping[str, Any]) -> list[str]:
     """Names that are one thing on the broker and are to be two; ``values`` by the fields of ``Settings``."""
     found = []
-    if values["exchange"] == values["heartbeat_exchange"]:
-        found.append(f"{EXCHANGE.name} and {HEARTBEAT_EXCHANGE.name} must be two different names")
-    if values["heartbeat_queue"] in {values["queue"], f"{values['queue']}.dead"}:
+    dead = f"{values['queue']}.dead"
+    if values["heartbeat_exchange"] in {values["exchange"], dead}:
+        found.append(
+            f"{HEARTBEAT_EXCHANGE.name} must be another name than {EXCHANGE.name} "
+            f"and than {QUEUE.name}'s dead-letter exchange"
+        )
+    if values["heartbeat_queue"] in {values["queue"], dead}:
         found.append(
             f"{HEARTBEAT_QUEUE.name} must be another name than {QUEUE.name} and than its dead-letter queue"
         )
