@@ -107,12 +107,11 @@ class RedisStore:
                 return InProgress(milliseconds_left)
             case [b"other payload"]:
                 return OtherPayload()
-        raise AssertionError(f"begin.lua replied {reply!r}")
+        raise self._not_understood()
 
     async def arm(self, claim: Claim) -> None:
         """See ``Claims``."""
-        if not await self._call(scripts.ARM, (self._record(claim),), (claim.token,)):
-            raise ClaimLost
+        self._hold(await self._call(scripts.ARM, (self._record(claim),), (claim.token,)))
         claim.armed = True
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
@@ -122,8 +121,7 @@ class RedisStore:
             keys += (self._keys.counters(claim.client),)
         packed = packing.pack(answer.pack(claim.tracking_id), claim.tracking_id)
         arguments = (claim.token, packed, self._keep_ms)
-        if not await self._call(scripts.COMPLETE, keys, arguments):
-            raise ClaimLost
+        self._hold(await self._call(scripts.COMPLETE, keys, arguments))
 
     async def release(self, claim: Claim) -> None:
         """See ``Claims``."""
@@ -160,8 +158,9 @@ class RedisStore:
                 return Reservation(client.name, charged_day, client.daily_quota, used, token)
             case [b"exceeded", used]:
                 return QuotaExceeded(used)
-            case _:
+            case [b"lost"]:
                 raise ClaimLost
+        raise self._not_understood()
 
     async def give_back(self, reservation: Reservation) -> None:
         """See ``Quotas``."""
@@ -173,6 +172,14 @@ class RedisStore:
 
     def _record(self, claim: Claim) -> bytes:
         return self._keys.claim(claim.client, claim.key)
+
+    def _hold(self, held: Any) -> None:
+        match held:
+            case 1:
+                return
+            case 0:
+                raise ClaimLost
+        raise self._not_understood()
 
     async def _call(
         self, script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | str | int, ...]
@@ -190,6 +197,12 @@ class RedisStore:
             unavailable = self._unavailable(error)
         # Not from within: what Redis said may hold a secret.
         raise unavailable
+
+    def _not_understood(self) -> StoreUnavailable:
+        # The reply is not repeated: nobody knows what it holds.
+        return StoreUnavailable(
+            f"Redis at {self._link.address}: the reply to a script is none that it gives: see what answers there"
+        )
 
     def _unavailable(self, error: TimeoutError | RedisError) -> StoreUnavailable:
         reason = str(error)

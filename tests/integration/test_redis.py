@@ -536,6 +536,40 @@ async def test_sending_a_script_takes_no_more_time_than_a_call_has() -> None:
     await closed(writers)
 
 
+@pytest.mark.parametrize(
+    "reply", ["$7\r\nhunter2\r\n", "*1\r\n$7\r\nhunter2\r\n", "$-1\r\n", "*0\r\n", ":2\r\n"], ids=ascii
+)
+async def test_a_reply_that_no_script_has(reply: str) -> None:
+    """It says neither that a claim is lost nor that it is held: a step may be done, and the words are not repeated."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while data := await reader.read(65536):
+            writer.write(reply.encode() if b"EVAL" in data else b"+OK\r\n" * data.count(b"*"))
+        writer.close()
+
+    client = some_client()
+    claim = claim_on(client)
+    async with await asyncio.start_server(serve, HOST, 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with opened(f"redis://{HOST}:{port}", **PATIENTLY) as store:
+            await recovered(store)
+            for step in (
+                store.begin(claim),
+                store.arm(claim),
+                store.complete(claim, accepted(claim.tracking_id)),
+                store.take(client, TODAY, claim.token, claim),
+                store.take(client, TODAY, "loose", None),
+            ):
+                with pytest.raises(StoreUnavailable, match="reply") as raised:
+                    await step
+                assert raised.value.may_be_done
+                assert "hunter2" not in str(raised.value)
+    assert not claim.armed
+    await closed(writers)
+
+
 async def test_connection_closed_by_the_server(store: RedisStore, direct: redis.Redis) -> None:
     """A connection that the server or something in between closes is replaced."""
     for _ in range(3):
