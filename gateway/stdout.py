@@ -19,13 +19,20 @@ _PAUSE_SECONDS = 0.05
 
 
 class Stdout:
-    """Writes to the descriptor ``fd``, from any thread. ``missing`` makes the line that says how many were dropped."""
+    """Writes to the descriptor ``fd``, from any thread. ``missing`` makes the line that says how many were dropped.
+
+    To a descriptor that is closed nothing is written: every line is dropped and counted.
+    """
 
     def __init__(self, fd: int, missing: Callable[[int], bytes]) -> None:
         self.dropped = 0
         self._fd = fd
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:  # Closed by who started this process, as by `>&-`.
+            mode = _have_no_reader(fd)
         # So much never blocks when poll has found room; a file has room for everything.
-        self._at_once = _MOST_BYTES if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
+        self._at_once = _MOST_BYTES if stat.S_ISREG(mode) else select.PIPE_BUF
         self._missing = missing
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
@@ -103,3 +110,17 @@ class Stdout:
         if len(piece) == len(self._rest):
             return piece
         return piece[: bytes(piece).rfind(b"\n") + 1] or piece
+
+
+def _have_no_reader(fd: int) -> int:
+    """Make ``fd``, which is closed, a pipe whose reader is gone, and return its mode.
+
+    Left closed, it would be the number of the next file or connection to be opened, and that would get the lines.
+    """
+    reading, writing = os.pipe()
+    os.dup2(writing, fd)
+    for end in {reading, writing} - {fd}:
+        os.close(end)
+    # For workers, even where the pipe's own end had this number at once.
+    os.set_inheritable(fd, True)
+    return os.fstat(fd).st_mode

@@ -125,7 +125,7 @@ class Gateway:
             "PROVIDERS_CONFIG": json.dumps(PROVIDERS),
             **environ,
         }
-        self.workers = workers
+        self.command = [sys.executable, "-m", "gateway", "serve", "--workers", str(workers)]
         self.log_path = directory / f"gateway-{self.port}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, timeout=60, limits=httpx.Limits(max_connections=50))
@@ -134,7 +134,7 @@ class Gateway:
         """Start it and wait until it serves; with ``ready``, until its store and broker answer too."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--workers", str(self.workers)],
+                self.command,
                 cwd=self.directory,
                 env={"PYTHONPATH": str(Path(__file__).parent.parent), **self.environ},
                 stdin=subprocess.DEVNULL,

@@ -316,6 +316,20 @@ def test_the_first_start_warns_of_nothing(start_gateway: StartGateway) -> None:
     assert [line for line in gateway.log_lines() if line["level"] not in {"DEBUG", "INFO"}] == []
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+def test_who_closes_stdout_is_served_without_a_log(tmp_path: Path, workers: int, closed: str) -> None:
+    """The lines are counted as dropped, and reach nothing that was opened in the place of stdout."""
+    url = f"embedded:{tmp_path / 'gateway.db'}"
+    gateway = Gateway(tmp_path, {"REDIS_URL": url, "RABBITMQ_URL": url}, workers)
+    gateway.command = ["sh", "-c", f'exec "$@" {closed}', "sh", *gateway.command]
+    with gateway:
+        assert gateway.send().status_code == 202
+        assert value(gateway, "sms_log_lines_dropped_total") > 0
+        assert gateway.stop() == 0
+    assert gateway.log_text() == ""
+
+
 def test_the_log_level_is_honoured(start_gateway: StartGateway) -> None:
     """At WARNING a send leaves no line."""
     gateway = start_gateway(LOG_LEVEL="WARNING")

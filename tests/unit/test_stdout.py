@@ -133,6 +133,29 @@ def test_a_reader_that_is_gone_is_no_failure(pipe: Pipe) -> None:
     assert pipe.out.dropped == 2
 
 
+@pytest.mark.parametrize("end", ["reading", "writing"])
+def test_a_descriptor_that_is_closed_takes_no_lines_and_its_number_is_nobody_elses(
+    tmp_path: Path, end: str
+) -> None:
+    """They are counted as dropped, whichever end of the pipe gets the number at first."""
+    lower, fd = os.pipe()
+    os.close(fd)
+    if end == "writing":
+        os.close(lower)
+    out = Stdout(fd, lambda lines: b"missing %d\n" % lines)
+    path = tmp_path / "database"
+    with path.open("wb"):
+        out.write(b"one\n")
+        out.write(b"two\n")
+        assert out.flush(1)
+    assert path.read_bytes() == b""
+    assert out.dropped == 2
+    assert os.get_inheritable(fd)
+    os.close(fd)
+    if end == "reading":
+        os.close(lower)
+
+
 def test_the_end_waits_a_moment_for_the_reader(pipe: Pipe) -> None:
     """What a slow reader takes in that time is not lost."""
     for _ in range(MORE_THAN_A_PIPE_HOLDS):
