@@ -67,7 +67,7 @@ class Idempotency(Stage):
             # It may have begun all the same, and a retry should not have to wait for the lease to end. Not "release":
             # it may even have resumed a claim whose message is on the queue.
             if error.may_be_done and self.policy.rejects:
-                await self._settle(context, "suspend", claim)
+                await self._suspend_if_begun(context, claim)
             self.policy.judge(context, "begin", error)
             await self.app(scope, receive, send)
             return
@@ -115,6 +115,14 @@ class Idempotency(Stage):
             )
         else:
             await self._settle(context, "release", claim)
+
+    async def _suspend_if_begun(self, context: Context, claim: Claim) -> None:
+        try:
+            await self.claims.suspend(claim)
+        except ClaimLost:
+            pass  # It has not begun, and there is nothing to tell.
+        except StoreUnavailable as error:
+            self.policy.note(context, "suspend", error)
 
     async def _settle(self, context: Context, step: str, claim: Claim, *answer: Answer) -> None:
         """Take the claim's last step. Where it fails the answer stands: the record's lease or age ends it."""

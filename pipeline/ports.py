@@ -38,7 +38,7 @@ class BrokerUnknown(Exception):
 
 
 class ClaimLost(Exception):
-    """The claim's token is no longer the record's: another request has resumed it, or the record is gone."""
+    """The claim's token is not the record's: another request has resumed it, or the record is gone. Nothing changed."""
 
 
 class Clock(Protocol):
@@ -108,13 +108,13 @@ class Claims(Protocol):
     async def release(self, claim: Claim) -> None:
         """Forget a claim under which nothing was published, and give back what was taken under it.
 
-        Changes nothing when the claim is lost.
+        Raises ``ClaimLost``.
         """
 
     async def suspend(self, claim: Claim) -> None:
         """End the lease of a claim whose outcome is unknown: the next request resumes it at once.
 
-        Changes nothing when the claim is lost.
+        Raises ``ClaimLost``.
         """
 
 

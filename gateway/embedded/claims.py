@@ -102,15 +102,15 @@ def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, *
     )
 
 
-def release(cursor: sqlite3.Cursor, claim: Claim) -> None:
-    """Forget the claim, and give back what was taken under it."""
+def release(cursor: sqlite3.Cursor, claim: Claim) -> bool:
+    """Forget the claim, and give back what was taken under it; False when the claim is lost."""
     _give_back(cursor, claim)
-    cursor.execute(f"DELETE FROM claims WHERE {_HELD}", _held(claim))
+    return cursor.execute(f"DELETE FROM claims WHERE {_HELD}", _held(claim)).rowcount == 1
 
 
-def suspend(cursor: sqlite3.Cursor, claim: Claim) -> None:
-    """End the lease; what is charged and armed stays so."""
-    cursor.execute(f"UPDATE claims SET leased_until = 0 WHERE {_HELD}", _held(claim))
+def suspend(cursor: sqlite3.Cursor, claim: Claim) -> bool:
+    """End the lease, what is charged and armed stays so; False when the claim is lost."""
+    return cursor.execute(f"UPDATE claims SET leased_until = 0 WHERE {_HELD}", _held(claim)).rowcount == 1
 
 
 def _give_back(cursor: sqlite3.Cursor, claim: Claim) -> None:

@@ -87,11 +87,11 @@ class EmbeddedStore:
 
     async def release(self, claim: Claim) -> None:
         """See ``Claims.release``."""
-        await self._do(partial(claims.release, claim=claim))
+        _hold(await self._do(partial(claims.release, claim=claim)))
 
     async def suspend(self, claim: Claim) -> None:
         """See ``Claims.suspend``."""
-        await self._do(partial(claims.suspend, claim=claim))
+        _hold(await self._do(partial(claims.suspend, claim=claim)))
 
     async def take(
         self, client: Client, day: date, token: str, claim: Claim | None

@@ -126,11 +126,11 @@ class RedisStore:
     async def release(self, claim: Claim) -> None:
         """See ``Claims``."""
         keys = (self._record(claim), self._keys.counters(claim.client))
-        await self._call(scripts.RELEASE, keys, (claim.token,))
+        self._hold(await self._call(scripts.RELEASE, keys, (claim.token,)))
 
     async def suspend(self, claim: Claim) -> None:
         """See ``Claims``."""
-        await self._call(scripts.SUSPEND, (self._record(claim),), (claim.token,))
+        self._hold(await self._call(scripts.SUSPEND, (self._record(claim),), (claim.token,)))
 
     async def take(
         self, client: Client, day: date, token: str, claim: Claim | None

@@ -559,6 +559,8 @@ async def test_a_reply_that_no_script_has(reply: str) -> None:
                 store.begin(claim),
                 store.arm(claim),
                 store.complete(claim, accepted(claim.tracking_id)),
+                store.release(claim),
+                store.suspend(claim),
                 store.take(client, TODAY, claim.token, claim),
                 store.take(client, TODAY, "loose", None),
             ):

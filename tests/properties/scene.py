@@ -401,7 +401,7 @@ class Scene:
         if call.name != "begin":
             if record is None or record.token != call.claim.token:
                 assert before == after, f"{call} came late and changed something"
-                assert call.name not in {"arm", "take", "complete"} or isinstance(result, ClaimLost)
+                assert isinstance(result, ClaimLost), f"{call} came late and did not say so"
             if call.name == "complete" and not isinstance(result, ClaimLost):
                 first = call.caller if isinstance(call.caller, Attempt) else None
                 assert self.first_answer.setdefault(call.tracking_id, first) is first

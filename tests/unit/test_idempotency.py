@@ -283,18 +283,21 @@ async def test_a_202_stands_though_it_cannot_be_kept(error: Exception) -> None:
     assert ears.store_failures == [("idempotency", "complete", type(error).__name__)]
 
 
+@pytest.mark.parametrize("error", [StoreUnavailable("no answer"), ClaimLost()], ids=repr)
 @pytest.mark.parametrize(
     ("outcome", "step"),
     [(VERDICT, "complete"), (Refused(codes.UNAUTHORIZED), "release"), (OutcomeUnknown(), "suspend")],
     ids=repr,
 )
-async def test_a_failure_stands_though_the_claim_cannot_be_settled(outcome: NotAccepted, step: str) -> None:
+async def test_a_failure_stands_though_the_claim_cannot_be_settled(
+    outcome: NotAccepted, step: str, error: Exception
+) -> None:
     """The client learns what happened to its request, not what happened to our store."""
-    ears, down = Ears(), StoreUnavailable("no answer")
-    store = ScriptedStore(release=down, suspend=down, complete=down)
+    ears = Ears()
+    store = ScriptedStore(release=error, suspend=error, complete=error)
     inner = Inner(outcome, begins_to_publish=step == "suspend")
     assert await refused_by(stage(store, inner, ears=ears)) is outcome
-    assert ears.store_failures == [("idempotency", step, "StoreUnavailable")]
+    assert ears.store_failures == [("idempotency", step, type(error).__name__)]
 
 
 async def test_without_a_store_the_policy_decides() -> None:
@@ -333,6 +336,19 @@ async def test_a_claim_that_may_have_begun_is_suspended(
     else:
         await exchange.through(idempotency, ACME)
     assert store.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("suspend", "told"),
+    [(ClaimLost(), []), (StoreUnavailable("no answer"), [("idempotency", "suspend", "StoreUnavailable")])],
+    ids=["not begun", "no answer"],
+)
+async def test_that_a_claim_had_not_begun_is_no_trouble(suspend: Exception, told: list[object]) -> None:
+    """Suspending it is a precaution, and that it was not needed is nothing to tell."""
+    ears = Ears()
+    store = ScriptedStore(begin=StoreUnavailable("no answer"), suspend=suspend)
+    assert (await refused_by(stage(store, Inner(), ears=ears))).code is codes.SERVICE_UNAVAILABLE
+    assert ears.store_failures == told
 
 
 async def test_a_broken_body_is_known_by_its_bytes(store: EmbeddedStore) -> None:
