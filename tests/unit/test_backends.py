@@ -67,6 +67,17 @@ def test_one_file_is_one_however_it_is_written(empty_directory: Path) -> None:
         assert chosen.store.database is chosen.broker.database
 
 
+def test_the_configured_life_of_an_answer_reaches_the_store() -> None:
+    """IDEMPOTENCY_TTL_SECONDS is how long an answer is kept, wherever it is kept."""
+    urls = {"REDIS_URL": "redis://127.0.0.1:1/", "RABBITMQ_URL": "embedded:a.db"}
+    on_redis = backends.choose(settings.load({**urls, "IDEMPOTENCY_TTL_SECONDS": "60"}), Metrics()).store
+    urls["REDIS_URL"] = "embedded:a.db"
+    embedded = backends.choose(settings.load({**urls, "IDEMPOTENCY_TTL_SECONDS": "60"}), Metrics()).store
+    assert isinstance(on_redis, RedisStore)
+    assert isinstance(embedded, EmbeddedStore)
+    assert (on_redis._keep_ms, embedded._ttl_ms) == (60_000, 60_000)
+
+
 def test_a_spool_is_a_file_beside_the_broker(empty_directory: Path) -> None:
     """Without one there is none. Nothing is opened, and its depth is not known before that."""
     assert choose("embedded:a.db", "amqp://127.0.0.1:1/")[0].spool is None
