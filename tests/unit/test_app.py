@@ -20,7 +20,10 @@ from gateway import app as app_module
 from gateway import settings
 from gateway.app import SEND_PATH, Gateway, create
 from gateway.embedded.commands import show_messages
+from gateway.embedded.store import EmbeddedStore
 from gateway.logs import Log
+from pipeline.facts import Claim
+from pipeline.ports import StoreUnavailable
 from schemas import load
 from tests.unit.lines import Lines
 
@@ -237,6 +240,32 @@ def test_options_of_a_stage_that_does_not_serve_have_no_effect(tmp_path: Path) -
         'pipeline = ["auth", "validation"]\n[stage.idempotency]\non_store_error = "ignore"\n[stage.anonymous]\n'
     )
     created(tmp_path, GATEWAY_CONFIG=str(path))
+
+
+@pytest.mark.parametrize(("on_store_error", "status"), [("allow", 202), ("reject", 503)])
+async def test_without_a_quota_the_claims_stage_decides_about_arming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_store_error: str, status: int
+) -> None:
+    """Publish arms the claim then, and what ``idempotency`` was told to do when the store fails holds for it."""
+
+    async def fail(store: EmbeddedStore, claim: Claim) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(EmbeddedStore, "arm", fail)
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        'pipeline = ["auth", "idempotency", "validation"]\n'
+        f'[stage.idempotency]\non_store_error = "{on_store_error}"\n'
+    )
+    app = created(tmp_path, GATEWAY_CONFIG=str(path))
+    async with app.router.lifespan_context(app):
+        http = Served(app, tmp_path).http
+        answer = await http.post(SEND_PATH, json=SEND, headers=HEADERS | {"idempotency-key": "k"})
+        scraped = (await http.get("/metrics")).text.splitlines()
+        await http.aclose()
+    assert answer.status_code == status
+    passed_over = 'sms_store_passed_over_total{operation="arm",stage="publish"} 1.0'
+    assert (passed_over in scraped) is (status == 202)
 
 
 @pytest.mark.parametrize("key", [None, "key"])
