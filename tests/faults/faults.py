@@ -406,6 +406,9 @@ def one_key_500_times(world: World) -> None:
     async def send() -> None:
         message = world.driver.compose(keyed=True, valid=True)
         await world.driver.send_in_parallel(message, _ONE_KEY_TIMES)
+        times = sum(attempt.is_accepted and attempt.may_have_published for attempt in message.attempts)
+        if times > 1:
+            world.violations.append(f"one key was accepted {times} times, and not replayed")
 
     world.driver.do(send())
 

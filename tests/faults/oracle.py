@@ -1,7 +1,7 @@
 """Judges a run: what senders were told, against what is on the queue and what the store has counted.
 
-What a fault excuses is said here, in ``_charges``, ``_charges_as_told`` and ``_may_go_unanswered``, and nowhere else;
-everything that is not said there must hold whatever happened.
+What a fault excuses is said here, in ``_charges``, ``_charges_as_told``, ``_most_copies`` and ``_may_go_unanswered``,
+and nowhere else; everything that is not said there must hold whatever happened.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import schemas
@@ -56,6 +57,8 @@ PRIVATE = {
 
 # A request goes on for so long after its sender has hung up.
 _REQUEST_SECONDS = 10.0
+# Until then nobody else gets the claim of a request that does not settle it.
+_LEASE_SECONDS = 15.0
 
 
 @dataclass
@@ -100,7 +103,7 @@ def judge(run: Run) -> Verdict:
     for message in run.messages:
         found = by_number.pop(message.number, [])
         _judge_answers(message, run.marks, verdict)
-        _judge_message(message, found, verdict)
+        _judge_message(message, found, run.marks, verdict)
     verdict.violations += [f"message {number}: on the queue, and never sent" for number in by_number]
     _judge_quotas(run, verdict)
     return verdict
@@ -126,14 +129,16 @@ def _by_number(queue: Iterable[Mapping[str, Any]], verdict: Verdict) -> dict[int
     return found
 
 
-def _judge_message(message: Message, found: Sequence[Mapping[str, Any]], verdict: Verdict) -> None:
+def _judge_message(
+    message: Message, found: Sequence[Mapping[str, Any]], marks: Sequence[Mark], verdict: Verdict
+) -> None:
     """One message, and its envelopes on the queue."""
     told = _Told(message)
     verdict.accepted += message.is_accepted
     verdict.unknown += bool(told.unknown) and not message.is_accepted
     verdict.unanswered += bool(told.unheard) and not told.unknown and not message.is_accepted
     ids = {str(envelope["tracking_id"]) for envelope in found}
-    complaints = [*_misplaced(message, told, ids), *_miscounted(message, told, found)]
+    complaints = [*_misplaced(message, told, ids), *_miscounted(message, found, marks)]
     for figure, complaint in complaints:
         verdict.violations.append(f"{message}: {complaint}")
         if figure is not None:
@@ -175,15 +180,15 @@ def _misplaced(message: Message, told: _Told, ids: set[str]) -> Iterator[_Compla
         yield "refused_but_sent", "refused, and on the queue"
 
 
-def _miscounted(message: Message, told: _Told, found: Sequence[Mapping[str, Any]]) -> Iterator[_Complaint]:
+def _miscounted(
+    message: Message, found: Sequence[Mapping[str, Any]], marks: Sequence[Mark]
+) -> Iterator[_Complaint]:
     """What is wrong with the number of envelopes, with their content, and with the message's end."""
     if not message.is_settled:
         yield None, "was not settled when time was up"
-    if len(found) > told.publishing:
-        yield (
-            None,
-            f"{len(found)} times on the queue after {told.publishing} attempts that may have published it",
-        )
+    most = _most_copies(message, marks)
+    if len(found) > most:
+        yield None, f"{len(found)} times on the queue, and its answers account for {most}"
     if message.expected is not None and message.is_accepted:
         yield None, f"accepted, and should have been refused as {message.expected}"
     body = json.loads(message.body)
@@ -194,6 +199,26 @@ def _miscounted(message: Message, told: _Told, found: Sequence[Mapping[str, Any]
             message.client,
         ):
             yield None, "another message stands in its envelope"
+
+
+def _most_copies(message: Message, marks: Sequence[Mark]) -> int:
+    """How often a message may be on the queue.
+
+    Each attempt that was unknown or unheard may have put it there. Without a key so has each that was accepted. With
+    one the first that was accepted is all, and the others are replays of it; unless the store has forgotten the claim
+    in between, which gives it away once more, or could not complete it, which gives it away when its lease is over.
+    """
+    publishing = [attempt for attempt in message.attempts if attempt.may_have_published]
+    accepted = sorted((a for a in publishing if a.is_accepted), key=lambda attempt: attempt.began)
+    if message.key is None or not accepted:
+        return len(publishing)
+    forgotten = sum(
+        mark.kind in (Kind.FLUSHED, Kind.ROLLED_BACK)
+        and mark.overlaps(accepted[0].began, max(attempt.ended for attempt in accepted))
+        for mark in marks
+    )
+    resumed = sum(later.ended - earlier.began > _LEASE_SECONDS for earlier, later in pairwise(accepted))
+    return len(publishing) - len(accepted) + min(len(accepted), 1 + forgotten + resumed)
 
 
 def _judge_answers(message: Message, marks: Sequence[Mark], verdict: Verdict) -> None:
