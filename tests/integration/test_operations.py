@@ -32,8 +32,11 @@ from tests.gateways import (
     raw_connection,
     read_answer,
 )
+from tests.servers import RedisServer
 
 StartGateway = Callable[..., Gateway]
+
+on_servers = pytest.mark.parametrize("own_backend", ["servers"], indirect=True)
 
 
 def samples(gateway: Gateway) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -102,6 +105,26 @@ def test_sends_without_a_store_or_a_broker_are_refused_and_cost_nothing(start_ga
         answer = gateway.send(key=key)
         assert (answer.status_code, answer.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
         assert int(answer.headers["retry-after"]) >= 1
+
+
+@on_servers
+@pytest.mark.parametrize("with_key", [False, True])
+def test_a_store_that_hangs_refuses_a_send_within_a_second(
+    start_gateway: StartGateway, redis_server: RedisServer, *, with_key: bool
+) -> None:
+    """Nothing tells that Redis is away (SIGSTOP): the first send finds out, and waits no longer than is promised."""
+    gateway = start_gateway()
+    took_seconds = []
+    for _ in range(3):
+        with redis_server.paused():
+            started = time.monotonic()
+            answer = gateway.send(key=uuid.uuid4().hex if with_key else None)
+            took_seconds.append(time.monotonic() - started)
+        assert (answer.status_code, answer.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) >= 1
+        gateway.wait("/readyz")
+    # The best of three: others use the machine. The promise is one second.
+    assert min(took_seconds) < 1.5
 
 
 def test_a_broker_that_is_down_gives_the_quota_back(start_gateway: StartGateway) -> None:
