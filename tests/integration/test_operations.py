@@ -32,7 +32,7 @@ from tests.gateways import (
     raw_connection,
     read_answer,
 )
-from tests.servers import RedisServer
+from tests.servers import RabbitServer, RedisServer
 
 StartGateway = Callable[..., Gateway]
 
@@ -476,6 +476,22 @@ def test_sigterm_does_not_wait_for_a_body_that_does_not_arrive(start_gateway: St
         assert gateway.stop() == 0
         assert time.monotonic() - started < 9
         assert read_answer(connection)[0] == 408
+
+
+@on_servers
+def test_sigterm_does_not_wait_for_a_broker_that_hangs(
+    start_gateway: StartGateway, rabbit_server: RabbitServer
+) -> None:
+    """A send that RabbitMQ does not confirm (SIGSTOP) has its answer, and the process ends with 0 within 15 s."""
+    gateway = start_gateway()
+    with rabbit_server.paused(), ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(gateway.send)
+        while value(gateway, "sms_requests_in_flight") != 1:
+            time.sleep(0.02)
+        started = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - started < 15
+        assert sending.result().json()["error_code"] == "OUTCOME_UNKNOWN"
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(start_gateway: StartGateway) -> None:
