@@ -242,6 +242,37 @@ def test_options_of_a_stage_that_does_not_serve_have_no_effect(tmp_path: Path) -
     created(tmp_path, GATEWAY_CONFIG=str(path))
 
 
+async def test_a_send_costs_the_store_three_calls_with_a_key_and_one_without(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay costs one; a refusal with a verdict two, and none where there is no key to keep it under."""
+    calls: list[str] = []
+
+    def count(step: str) -> None:
+        take = getattr(EmbeddedStore, step)
+
+        async def counted(*arguments: Any) -> Any:
+            calls.append(step)
+            return await take(*arguments)
+
+        monkeypatch.setattr(EmbeddedStore, step, counted)
+
+    for step in ("begin", "take", "arm", "complete", "release", "suspend", "give_back"):
+        count(step)
+
+    async def calls_of(key: str | None, **changed: Any) -> list[str]:
+        calls.clear()
+        headers = HEADERS | ({"idempotency-key": key} if key else {})
+        await served.http.post(SEND_PATH, json=SEND | changed, headers=headers)
+        return list(calls)
+
+    assert await calls_of("k") == ["begin", "take", "complete"]
+    assert await calls_of("k") == ["begin"]
+    assert await calls_of("refused", text="") == ["begin", "complete"]
+    assert await calls_of(None) == ["take"]
+    assert await calls_of(None, text="") == []
+
+
 @pytest.mark.parametrize(("on_store_error", "status"), [("allow", 202), ("reject", 503)])
 async def test_without_a_quota_the_claims_stage_decides_about_arming(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_store_error: str, status: int
