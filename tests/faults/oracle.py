@@ -47,11 +47,17 @@ RETRY_AFTER = {
     "SERVICE_UNAVAILABLE",
 }
 
-PRIVATE = {
+SECRET = {
     "an API key": re.compile(re.escape(KEY_TAIL).encode()),
     "an Idempotency-Key": re.compile(re.escape(IDEMPOTENCY_KEY).encode()),
+}
+"""What may stand nowhere."""
+
+PRIVATE = {
+    **SECRET,
     "a text": re.compile(re.escape(TEXT).encode()),
-    "a whole number": re.compile(rb"\+98912\d{7}"),
+    # With its plus or without it, and not among the digits of a fraction or of an id.
+    "a whole number": re.compile(rb"(?<![\w.-])98912\d{7}(?!\w)"),
 }
 """What may stand nowhere but in the envelope."""
 
@@ -109,9 +115,9 @@ def judge(run: Run) -> Verdict:
     return verdict
 
 
-def private(text: bytes, where: str) -> list[str]:
+def private(text: bytes, where: str, kinds: Mapping[str, re.Pattern[bytes]] = PRIVATE) -> list[str]:
     """What stands in ``text`` that may not."""
-    return [f"{what} stands in {where}" for what, pattern in PRIVATE.items() if pattern.search(text)]
+    return [f"{what} stands in {where}" for what, pattern in kinds.items() if pattern.search(text)]
 
 
 def quota_difference(run: Run) -> dict[str, int]:

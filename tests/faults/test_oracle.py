@@ -220,10 +220,25 @@ def test_an_envelope_that_breaks_its_schema_is_noticed() -> None:
     assert "an envelope breaks its schema" in verdict.violations[0]
 
 
-@pytest.mark.parametrize("text", [KEY_TAIL, TEXT, "+989120000007", "an-idempotency-key-7"])
+@pytest.mark.parametrize("text", [KEY_TAIL, TEXT, "+989120000007", "989120000007", "an-idempotency-key-7"])
 def test_private_data_is_found(text: str) -> None:
     assert oracle.private(f"before {text} after".encode(), "the log") != []
 
 
-def test_a_masked_number_is_not_private() -> None:
-    assert oracle.private(b'"to":"+98912***0007"', "the log") == []
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"to":"+98912***0007"',
+        '"latency_ms":0.989120000007',
+        "11111111-1111-4111-8111-989120000007",
+        "98912000000789120",
+    ],
+)
+def test_what_only_looks_like_a_number_is_not_private(text: str) -> None:
+    assert oracle.private(text.encode(), "the log") == []
+
+
+def test_a_number_and_a_text_may_stand_in_an_envelope_and_a_key_may_not() -> None:
+    body = json.dumps(envelope())
+    assert oracle.private(body.encode(), "an envelope", oracle.SECRET) == []
+    assert oracle.private(f"{body}{KEY_TAIL}".encode(), "an envelope", oracle.SECRET) != []

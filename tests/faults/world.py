@@ -18,6 +18,9 @@ import aiormq
 import httpx
 import redis
 
+from gateway.redis import packing
+from gateway.redis.keys import Keys
+from pipeline.facts import derive_tracking_id
 from tests.faults import oracle, stages
 from tests.faults.driver import CLIENTS, NAMES, PROVIDERS, Driver
 from tests.faults.ledger import Kind, Mark
@@ -149,6 +152,8 @@ class World:
         found = asyncio.run(consume(self.servers.broker.url, self.queue))
         self.taken += [json.loads(body) for _, body in found]
         for properties, body in found:
+            whole = body + repr(list(properties)).encode()
+            self.violations += oracle.private(whole, "an envelope", oracle.SECRET)
             if properties.message_id != json.loads(body)["tracking_id"] or properties.delivery_mode != 2:
                 self.violations.append("an envelope's properties are not those of the contract")
 
@@ -162,6 +167,8 @@ class World:
 
         What is mended is whole when the fault returns; a gateway that it has started again counts from its start.
         """
+        # A gateway that is killed takes its metrics with it.
+        self._search_metrics()
         self.restarts.clear()
         fault.inject(self)
         began = min(self.restarts, default=time.monotonic())
@@ -221,13 +228,33 @@ class World:
 
     def search_for_private_data(self) -> None:
         """Look for what may stand nowhere but in the envelope; and for bugs that were logged."""
+        self._search_metrics()
         for gateway in self.gateways:
-            self.violations += oracle.private(gateway.http.get("/metrics").content, "the metrics")
             for line in gateway.log_path.read_bytes().splitlines():
                 self.violations += oracle.private(line, f"the log: {line[:200]!r}")
                 self.violations += _bug(line)
         for file in self.servers.store.directory.rglob("*.aof"):
             self.violations += oracle.private(file.read_bytes(), "Redis")
+        for answer in self._stored_answers():
+            self.violations += oracle.private(answer, f"a stored answer: {answer[:200]!r}")
+
+    def _search_metrics(self) -> None:
+        for gateway in self.gateways:
+            # One that has not recovered is complained of elsewhere.
+            with contextlib.suppress(httpx.TransportError):
+                self.violations += oracle.private(gateway.http.get("/metrics").content, "the metrics")
+
+    def _stored_answers(self) -> Iterator[bytes]:
+        """The answers that Redis keeps, as they were before they were packed: what is deflated hides what it holds."""
+        keys = Keys(self.queue)
+        with self.direct_redis() as client:
+            for message in self.driver.messages:
+                if message.key is None:
+                    continue
+                fingerprint, packed = client.hmget(keys.claim(message.client, message.key), "f", "r")
+                if packed is not None:
+                    tracking_id = derive_tracking_id(message.client, message.key, fingerprint)
+                    yield packing.unpack(packed, tracking_id)
 
     def end(self) -> None:
         """End the gateways as an operator does, and remove what they have declared."""
