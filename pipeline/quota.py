@@ -46,16 +46,17 @@ class Quota(Stage):
         # What is taken under a claim is the claim's: its own token says so.
         token = random_token() if claim is None else claim.token
         now = self.clock.now()
-        reservation = Reservation(client.name, now.date(), client.daily_quota, 0, token)
+        day = now.date()
         may_be_taken = True
         try:
-            taken = await self.quotas.take(client, now.date(), token, claim)
+            taken = await self.quotas.take(client, day, token, claim)
         except ClaimLost:
             raise Refused(codes.IDEMPOTENCY_IN_PROGRESS, retry_after=1) from None
         except asyncio.CancelledError:
-            await self._give_back(context, reservation)
+            await self._give_back(context, Reservation(client.name, day, client.daily_quota, 0, token))
             raise
         except StoreUnavailable as error:
+            reservation = Reservation(client.name, day, client.daily_quota, 0, token)
             may_be_taken = error.may_be_done
             if may_be_taken and self.policy.rejects:
                 await self._give_back(context, reservation)
