@@ -19,10 +19,10 @@ OWN_FILES = 128
 """How many of the files that this process may have open are kept from connections: for its log, store and broker."""
 
 MOST_WAITING = 256
-"""How many requests one connection may have sent ahead of their answers."""
+"""How many requests of one connection may be unanswered."""
 
 MANY_WAITING = 16
-"""From so many on nothing more is read from it, until fewer wait."""
+"""From so many unanswered ones on nothing more is read from it, until there are fewer."""
 
 
 class Shared(NamedTuple):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from loguru import logger
+
 WRITE_SECONDS = 8.0
-"""How long a client may take none of its answers; shorter than a request's deadline."""
+"""How long a client may take none of its answers, or to take the last; shorter than a request's deadline."""
 
 
 class Turn:
@@ -29,7 +31,11 @@ class Turn:
     def _end(self) -> None:
         holding, self._holding = self._holding, []
         for outgoing in holding:
-            outgoing.flush()
+            try:
+                outgoing.flush()
+            except Exception:  # noqa: BLE001 - one transport that fails must not keep the others' answers
+                logger.exception("an answer could not be written")
+                outgoing.abort()
 
 
 class Outgoing(asyncio.Transport):
@@ -65,10 +71,12 @@ class Outgoing(asyncio.Transport):
         self._transport.write(data)
 
     def close(self) -> None:
-        """See ``asyncio.BaseTransport``. Who takes nothing of what is still to be written is dropped in the end."""
+        """See ``asyncio.BaseTransport``. Who has not taken the rest in ``WRITE_SECONDS`` is dropped."""
         self.flush()
+        if self._transport.is_closing():
+            return
         self._transport.close()
-        if self._drop is None and self._transport.get_write_buffer_size():
+        if self._transport.get_write_buffer_size():
             self._drop = self._turn.loop.call_later(WRITE_SECONDS, self._transport.abort)
 
     def end(self) -> None:

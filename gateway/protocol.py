@@ -251,8 +251,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         ]
         first = f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}\r\n".encode()
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        logger.bind(tracking_id=tracking_id, status=answer.status, error_code=refused.code.name).info(
-            "request refused"
+        logger.bind(tracking_id=tracking_id, status=answer.status, error_code=refused.code.name).log(
+            "WARNING" if answer.status >= 500 else "INFO", "request refused"
         )
         self.transport.write(first + lines + b"\r\n" + answer.body)
         self.transport.close()

@@ -27,7 +27,7 @@ OWED_SECONDS = 240.0
 _MOST_OWED = 100_000
 _PAUSE_SECONDS = 0.25
 # A store that is known to be away fails at once, and requests want the processor, too.
-_MOST_FAILED_IN_A_ROW = 1000
+_MOST_FAILED_IN_A_ROW = 100
 _LAST_CHANCE_SECONDS = 1.0
 
 _UNSETTLED = (StoreUnavailable, asyncio.CancelledError)
@@ -119,15 +119,15 @@ class SettlingStore:
                 failed_in_a_row = 0
                 await asyncio.sleep(_PAUSE_SECONDS)
             until, step = self._owed.popleft()
+            if time.monotonic() > until:
+                given_up += 1
+                continue
             try:
                 await step()
             except StoreUnavailable:
                 failed_in_a_row += 1
-                if time.monotonic() < until:
-                    # Behind the others, for theirs may be another primary of the Cluster.
-                    self._owed.append((until, step))
-                else:
-                    given_up += 1
+                # Behind the others, for theirs may be another primary of the Cluster.
+                self._owed.append((until, step))
                 await asyncio.sleep(0)
                 continue
             except ClaimLost:

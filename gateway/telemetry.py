@@ -14,7 +14,7 @@ from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Client, Message
 from pipeline.failures import NotAccepted
-from pipeline.ports import BrokerRefused, BrokerUnknown, StoreUnavailable
+from pipeline.ports import BrokerRefused, BrokerUnknown, ClaimLost, StoreUnavailable
 
 # Causes that are no bugs: their words are ours, for people, and say nothing of the message.
 _EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
@@ -48,6 +48,8 @@ class GatewayTelemetry:
             counter, consequence = self.metrics.store_deferred, "it is tried again in the background"
         else:
             counter, consequence = self.metrics.store_passed_over, "the request goes on without it"
+        if isinstance(error, ClaimLost):
+            consequence = "it came too late, and the claim is another request's or gone"
         counter.labels(stage, operation).inc()
         cause = str(error) or type(error).__name__
         logger.bind(tracking_id=context.tracking_id, stage=stage, cause=cause).warning(

@@ -155,8 +155,9 @@ class BrokerConnection:
                 raise
             # aiormq rejects what waits on a connection that it closes with a CancelledError nobody asked for.
         except Exception as error:  # noqa: BLE001 - whatever ends a connection, the next attempt follows
+            reason = _reason(error)
             if not self._is_given_up:
-                return _reason(error)
+                return reason
         return _GIVEN_UP if self._is_given_up else _LOST
 
     async def _live(self, url: str) -> None:
@@ -178,7 +179,8 @@ class BrokerConnection:
     async def _watch(self, session: Session) -> None:
         lost = session.closing
         lost.add_done_callback(lambda _: self._wake.set())
-        while session.is_alive and not self._is_closing:
+        # One that was given up is dropped, though its reader may not have noticed yet.
+        while self._session is session and session.is_alive and not self._is_closing:
             is_usable = session.is_unblocked
             if self._is_up and not is_usable:
                 log.warning("%s: %s", self._purpose, BLOCKED)

@@ -123,8 +123,8 @@ def test_a_store_that_hangs_refuses_a_send_within_a_second(
         assert (answer.status_code, answer.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
         assert int(answer.headers["retry-after"]) >= 1
         gateway.wait("/readyz")
-    # The best of three: others use the machine. The promise is one second.
-    assert min(took_seconds) < 1.5
+    # The best of three: others use the machine.
+    assert min(took_seconds) < 1
 
 
 def test_a_broker_that_is_down_gives_the_quota_back(start_gateway: StartGateway) -> None:

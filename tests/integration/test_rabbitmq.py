@@ -619,7 +619,7 @@ async def test_a_stopped_broker_is_given_up_at_the_second_timeout_though_the_fir
         assert len(ledger.unknown) == 2
         assert "the broker did not confirm in time twice in a row" in await refusal(outbox)
         await ping_complaint(outbox, f"{HOST}:{rabbit_server.port}: the broker did not confirm in time twice")
-        assert time.monotonic() - began < SHORT + 1
+        assert time.monotonic() - began < 5
     await ledger.accepts_more(outbox)
 
 

@@ -355,8 +355,8 @@ async def test_sigstop(server: RedisServer, store: RedisStore, hasty: RedisStore
                 return_exceptions=True,
             )
             assert all(isinstance(one, StoreUnavailable) for one in found)
-            # On a busy machine 50 that end together may take some of its time: not eight times what they may wait.
-            assert time.monotonic() - started < 2
+            # On a busy machine 50 that end together may take some of its time: not twenty times what they may wait.
+            assert time.monotonic() - started < 5
     await recovered(hasty)
     await check_replies_are_in_order(store, hasty)
 

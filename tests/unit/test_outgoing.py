@@ -133,6 +133,36 @@ async def test_a_connection_that_has_ended_is_not_dropped_again(monkeypatch: pyt
     assert transport.done == ["close"]
 
 
+async def test_what_ends_is_not_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As uvicorn does to a connection that is lost, when nobody will cancel a timer any more."""
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.01)
+    transport = Transport()
+    transport.unwritten = 1
+    transport.is_gone = True
+    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one.end()
+    one.close()
+    await asyncio.sleep(0.05)
+    assert transport.done == []
+
+
+async def test_a_transport_that_fails_keeps_no_others_answers() -> None:
+    """It is dropped; what its neighbours hold back leaves all the same, now and in later turns."""
+
+    class Failing(Transport):
+        def write(self, data: bytes) -> None:
+            raise RuntimeError("closed")
+
+    turn, failing, there = Turn(asyncio.get_running_loop()), Failing(), Transport()
+    one, other = outgoing(turn, failing), outgoing(turn, there)
+    for answer in (b"a", b"b"):
+        one.hold(answer)
+        other.hold(answer)
+        await asyncio.sleep(0)
+    assert failing.done == ["abort", "abort"]
+    assert there.done == [b"a", b"b"]
+
+
 async def test_everything_else_is_the_transports() -> None:
     """Reading, what is known of the connection, and whether it ends."""
     transport = Transport()

@@ -289,6 +289,7 @@ async def test_nothing_is_read_while_many_wait() -> None:
 async def test_who_leaves_the_rest_of_his_answer_unread_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is too little for a full buffer: the end of an idle connection must not wait for him."""
     monkeypatch.setattr(outgoing, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "WRITE_SECONDS", 3600)
     server = Server()
     server.may_answer.set()
     async with server.connection() as (_, writer):
