@@ -30,7 +30,7 @@ class Shared(NamedTuple):
 
     idling: Idling
     turn: Turn
-    most: int
+    most_connections: int
 
 
 _OF_SERVER: WeakKeyDictionary[ServerState, Shared] = WeakKeyDictionary()

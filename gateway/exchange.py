@@ -31,6 +31,8 @@ _FRAMING = (b"connection", b"transfer-encoding")
 class Exchange(RequestResponseCycle):
     """Made by the protocol for each request whose head is there; ``keep_alive`` is what the request asks for."""
 
+    transport: Outgoing  # type: ignore[mutable-override]  # It is given no other.
+
     def __init__(
         self,
         scope: Scope,
@@ -54,7 +56,6 @@ class Exchange(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=on_response,
         )
-        self._outgoing = transport
         self._head: Message | None = None
         self._is_given = False
 
@@ -139,7 +140,7 @@ class Exchange(RequestResponseCycle):
         if whole is None:
             return False
         self._head = None
-        self._outgoing.hold(whole)
+        self.transport.hold(whole)
         self.response_complete = True
         self.waiting_for_100_continue = False
         self.message_event.set()

@@ -79,7 +79,7 @@ class Outgoing(asyncio.Transport):
         if self._transport.get_write_buffer_size():
             self._drop = self._turn.loop.call_later(WRITE_SECONDS, self._transport.abort)
 
-    def end(self) -> None:
+    def lost(self) -> None:
         """The connection is gone."""
         self._held.clear()
         if self._drop is not None:

@@ -46,14 +46,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     ``limit_concurrency``, ``reset_contextvars``, ``root_path`` and WebSockets are not served here.
     """
 
+    transport: Outgoing  # type: ignore[mutable-override]  # uvicorn is given no other.
+
     def connection_made(self, transport: Any) -> None:
         """A connection is there: its first head must come."""
-        self._idling, turn, most = shared(self.server_state, self.loop, self.timeout_keep_alive)
-        self._outgoing = Outgoing(transport, turn)
-        super().connection_made(self._outgoing)
+        common = shared(self.server_state, self.loop, self.timeout_keep_alive)
+        super().connection_made(Outgoing(transport, common.turn))
+        self._idling = common.idling
         # They are answered in order: only the first is being served.
         self._unanswered: deque[Exchange] = deque()
-        self.flow = Flow(self._outgoing, self._unanswered)
+        self.flow = Flow(self.transport, self._unanswered)
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -64,7 +66,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._received = b""
         self._url = b""
         self._place = ("", b"", b"")
-        if len(self.connections) > most:
+        if len(self.connections) > common.most_connections:
             self._refuse(Refused(codes.SERVICE_UNAVAILABLE, _TOO_MANY_CONNECTIONS, retry_after=1))
         self._bound_head()
 
@@ -72,7 +74,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """The connection is gone."""
         self._end_head()
         self._end_write_timer()
-        self._outgoing.end()
+        self.transport.lost()
         self._idling.discard(self)
         for exchange in self._unanswered:  # uvicorn tells only the latest.
             exchange.disconnected = True
@@ -103,7 +105,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """The client sends no more, but may still read: the connection ends when what came whole is answered."""
         if self._end_with_the_last_whole():
             return True
-        self._outgoing.close()
+        self.transport.close()
         return False
 
     def data_received(self, data: bytes) -> None:
@@ -166,7 +168,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         }
         self.cycle = exchange = Exchange(
             scope,
-            self._outgoing,
+            self.transport,
             self.flow,
             self.server_state.default_headers,
             # After a CONNECT the parser takes what follows for another protocol.

@@ -28,7 +28,7 @@ async def test_some_files_are_kept_from_connections(
 ) -> None:
     """A process without a limit has none for its connections either."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
-    assert shared(ServerState(), asyncio.get_running_loop(), 30).most == most
+    assert shared(ServerState(), asyncio.get_running_loop(), 30).most_connections == most
 
 
 class Transport:

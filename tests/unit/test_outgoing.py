@@ -128,7 +128,7 @@ async def test_a_connection_that_has_ended_is_not_dropped_again(monkeypatch: pyt
     transport.unwritten = 1
     one = outgoing(Turn(asyncio.get_running_loop()), transport)
     one.close()
-    one.end()
+    one.lost()
     await asyncio.sleep(0.05)
     assert transport.done == ["close"]
 
@@ -140,7 +140,7 @@ async def test_what_ends_is_not_closed_again(monkeypatch: pytest.MonkeyPatch) ->
     transport.unwritten = 1
     transport.is_gone = True
     one = outgoing(Turn(asyncio.get_running_loop()), transport)
-    one.end()
+    one.lost()
     one.close()
     await asyncio.sleep(0.05)
     assert transport.done == []

@@ -297,7 +297,7 @@ async def test_who_leaves_the_rest_of_his_answer_unread_is_dropped(monkeypatch: 
         await until(lambda: server.state.connections)
         (connection,) = server.state.connections
         assert isinstance(connection, BoundedHttpProtocol)
-        while not connection._outgoing.get_write_buffer_size():
+        while not connection.transport.get_write_buffer_size():
             writer.write(GET % b"long")
             await asyncio.sleep(0.02)
         connection.timeout_keep_alive_handler()
