@@ -486,7 +486,7 @@ def test_sigterm_does_not_wait_for_a_broker_that_hangs(
     gateway = start_gateway()
     with rabbit_server.paused(), ThreadPoolExecutor(1) as pool:
         sending = pool.submit(gateway.send)
-        while value(gateway, "sms_requests_in_flight") != 1:
+        while value(gateway, "sms_requests_in_flight") != 1 and not sending.done():
             time.sleep(0.02)
         started = time.monotonic()
         assert gateway.stop() == 0
