@@ -17,17 +17,19 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import schemas
-from gateway import backends, logs, process, settings, stages
+from gateway import backends, process
 from gateway.clock import SystemClock
-from gateway.health import Health
-from gateway.heartbeat import Heartbeats
-from gateway.logs import Log
+from gateway.config import settings
+from gateway.config.settings import Settings
 from gateway.measured import MeasuredOutbox, MeasuredStore
-from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.observability import logs
+from gateway.observability.health import Health
+from gateway.observability.heartbeat import Heartbeats
+from gateway.observability.logs import Log
+from gateway.observability.metrics import Metrics
+from gateway.observability.telemetry import GatewayTelemetry
 from gateway.settlement import SettlingStore
-from gateway.telemetry import GatewayTelemetry
-from pipeline import codes
+from pipeline import codes, wiring
 from pipeline.admission import Admission
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
@@ -125,7 +127,7 @@ def create(configured: Settings, log: Log) -> Gateway:
         SEND_PATH,
         Timed(publish, "publish", telemetry),
         methods=["POST"],
-        middleware=timed(stages.build(configured.pipeline, configured.stage_options, services), telemetry),
+        middleware=timed(wiring.build(configured.pipeline, configured.stage_options, services), telemetry),
     )
     boundary = Boundary(send.app, clock, telemetry, is_send=True)
     admission = Admission(boundary, configured.max_in_flight, clock, telemetry)

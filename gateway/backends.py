@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from gateway.config.settings import Settings
+from gateway.config.variables import EMBEDDED
 from gateway.dependency import Dependency, HeartbeatBus
 from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.embedded.store import EmbeddedStore
 from gateway.measured import Store
-from gateway.metrics import Metrics
+from gateway.observability.metrics import Metrics
 from gateway.rabbitmq.heartbeats import RabbitHeartbeats
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import Topology
 from gateway.redis.store import RedisStore
-from gateway.settings import Settings
-from gateway.spool import Spool, SpoolingOutbox
-from gateway.variables import EMBEDDED
+from gateway.spool.spool import Spool, SpoolingOutbox
 from pipeline.ports import Outbox
 
 

@@ -11,9 +11,11 @@ import json
 import sys
 from collections.abc import Sequence
 
-from gateway import __version__, clients, logs, settings
-from gateway.settings import ConfigurationError, Settings
-from gateway.variables import EMBEDDED, RABBITMQ_URL, REDIS_URL
+from gateway import __version__
+from gateway.config import clients, settings
+from gateway.config.settings import ConfigurationError, Settings
+from gateway.config.variables import EMBEDDED, RABBITMQ_URL, REDIS_URL
+from gateway.observability import logs
 from pipeline import order
 from pipeline.publish import Publish
 

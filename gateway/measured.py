@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Coroutine
 from datetime import date
 from typing import Any, Protocol, TypeVar
 
-from gateway.metrics import Metrics
+from gateway.observability.metrics import Metrics
 from pipeline.answer import Answer
 from pipeline.envelope import Envelope
 from pipeline.facts import Claim, Client, Reservation

@@ -15,8 +15,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from gateway.protocol import BoundedHttpProtocol
-from gateway.settings import Settings
+from gateway.config.settings import Settings
+from gateway.http.protocol import BoundedHttpProtocol
 
 # Long enough for every request in flight to get its answer (see pipeline.boundary), short of the 15 s promised.
 _GRACE_SECONDS = 14

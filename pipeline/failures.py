@@ -5,7 +5,7 @@
     └── OutcomeUnknown    it may have been published: what was taken is kept
 
 A stage raises; the boundary answers. What is refused before any boundary, an overload (``pipeline.admission``) and what
-is no HTTP (``gateway.protocol``), is rendered here, too.
+is no HTTP (``gateway.http.protocol``), is rendered here, too.
 """
 
 from __future__ import annotations

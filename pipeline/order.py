@@ -11,14 +11,14 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.anonymous import Anonymous
-from pipeline.auth import Auth
-from pipeline.idempotency import Idempotency
-from pipeline.provider_gate import ProviderGate
 from pipeline.publish import Publish
-from pipeline.quota import Quota
 from pipeline.stage import Stage
-from pipeline.validation import Validation
+from pipeline.stages.anonymous import Anonymous
+from pipeline.stages.auth import Auth
+from pipeline.stages.idempotency import Idempotency
+from pipeline.stages.provider_gate import ProviderGate
+from pipeline.stages.quota import Quota
+from pipeline.stages.validation import Validation
 
 StageClass = type[Stage]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clusters import RabbitCluster, RedisCluster, RedisWithSentinels
-from tests.servers import RabbitServer, RedisServer, installed
+from tests.support.clusters import RabbitCluster, RedisCluster, RedisWithSentinels
+from tests.support.servers import RabbitServer, RedisServer, installed
 
 
 @pytest.fixture(scope="session")

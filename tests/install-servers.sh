@@ -5,7 +5,7 @@ set -eu
 
 root=${SERVERS_ROOT:-} # What all paths begin with: set by the test of this script, to have a machine of its own.
 
-# Sets $packages to what is missing. tests/servers.py looks in the same places.
+# Sets $packages to what is missing. tests/support/servers.py looks in the same places.
 look() {
     packages=
     command -v redis-server >/dev/null || packages="redis-server"

@@ -22,8 +22,8 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from gateway import settings, variables
-from gateway.variables import Variable
+from gateway.config import settings, variables
+from gateway.config.variables import Variable
 from pipeline import order
 
 ROOT = Path(__file__).parent.parent

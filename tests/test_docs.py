@@ -21,15 +21,16 @@ from dotenv import dotenv_values
 from prometheus_client.metrics import MetricWrapperBase
 
 import schemas
-from gateway import cli, settings, variables
+from gateway import cli
+from gateway.config import settings, variables
 from gateway.embedded.commands import describe
 from gateway.embedded.outbox import Waiting
-from gateway.metrics import MULTIPROC_DIR, Metrics
+from gateway.observability.metrics import MULTIPROC_DIR, Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
 from pipeline import codes, context, order, payload
 from tests.faults.faults import FAULTS
-from tests.gateways import SEND, Gateway
+from tests.support.gateways import SEND, Gateway
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from gateway.embedded.failures import DatabaseError, NotOurs, explain
 from gateway.embedded.filelock import FileLock
 from gateway.embedded.mover import Mover
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting, count_waiting, select_waiting
-from gateway.logs import mask
+from gateway.observability.logs import mask
 from gateway.rabbitmq import RabbitOutbox, Topology
 from pipeline.timestamps import timestamp
 

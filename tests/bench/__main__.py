@@ -21,7 +21,7 @@ from tests.bench.cases import BROKER_CASES, CASES
 from tests.bench.processes import IS_LINUX, LINUX_ONLY
 from tests.bench.profile import profile
 from tests.bench.run import OVERHEAD, Plan, about, chosen, run
-from tests.servers import RabbitServer, RedisServer, ServerMissing
+from tests.support.servers import RabbitServer, RedisServer, ServerMissing
 
 # A request that is held in flight lasts 10 s at the most.
 _MOST_SECONDS = 8

@@ -16,8 +16,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from tests.gateways import free_port
-from tests.servers import accepts
+from tests.support.gateways import free_port
+from tests.support.servers import accepts
 
 _ROOT = Path(__file__).parents[2]
 _ANSWER = (

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.bench.stages import HOLD, HOLD_HEADER
 from tests.bench.wrk import Load
-from tests.gateways import NUMBER, SEND, key_of
-from tests.servers import HOST
+from tests.support.gateways import NUMBER, SEND, key_of
+from tests.support.servers import HOST
 
 CLIENTS: dict[str, dict[str, Any]] = {
     "metered": {"daily_quota": 1_000_000_000},

@@ -21,8 +21,8 @@ import redis
 
 from tests.bench.cases import PROVIDERS, Case, Setup
 from tests.bench.wrk import Load, WrongAnswers
-from tests.gateways import SEND, Backend, Gateway
-from tests.servers import HOST, RabbitServer, RedisServer
+from tests.support.gateways import SEND, Backend, Gateway
+from tests.support.servers import HOST, RabbitServer, RedisServer
 
 _SETTLE_SECONDS = 10.0
 # When nothing has come for so long, nothing is in flight any more.

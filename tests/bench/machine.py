@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.servers import RabbitServer, redis_binary
+from tests.support.servers import RabbitServer, redis_binary
 
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "starlette", "aiormq", "redis", "hiredis", "jsonschema-rs")
 

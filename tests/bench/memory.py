@@ -9,7 +9,7 @@ from tests.bench.cases import MEMORY
 from tests.bench.contenders import running
 from tests.bench.measure import gateway_slice
 from tests.bench.processes import resident_bytes
-from tests.servers import RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer
 
 _CONNECTIONS = 64
 # At most so many seconds before the queue is emptied.

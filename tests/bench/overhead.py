@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 from starlette.types import Message, Scope
 
 from gateway.app import Gateway, create
-from gateway.logs import Log
-from gateway.settings import load
+from gateway.config.settings import load
+from gateway.observability.logs import Log
 from tests.bench.stages import ACCEPT, NOTHING
-from tests.gateways import SEND
+from tests.support.gateways import SEND
 
 
 async def _receive() -> Message:

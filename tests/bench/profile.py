@@ -13,7 +13,7 @@ from tests.bench import parts
 from tests.bench.cases import FRESH_KEY
 from tests.bench.contenders import Contender, running
 from tests.bench.measure import gateway_slice
-from tests.servers import RabbitServer, RedisServer, ServerMissing
+from tests.support.servers import RabbitServer, RedisServer, ServerMissing
 
 _SAMPLES_PER_SECOND = 400
 _HOTTEST = 25

@@ -16,7 +16,7 @@ from tests.bench.cases import CASES, Case
 from tests.bench.contenders import running
 from tests.bench.measure import Row, alternate
 from tests.bench.processes import all_but_one_core, keep_on
-from tests.servers import RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer
 
 OVERHEAD = "pipeline-overhead"
 """The name of the case that needs no load."""

@@ -18,7 +18,7 @@ from tests.bench.contenders import Contender, running
 from tests.bench.measure import alternate, gateway_slice
 from tests.bench.processes import IS_LINUX, LINUX_ONLY
 from tests.bench.run import Plan, about, chosen, run
-from tests.servers import RabbitServer, RedisServer, installed
+from tests.support.servers import RabbitServer, RedisServer, installed
 
 CASES = ("fresh-key", "replay", "key-in-progress", "embedded")
 

@@ -19,9 +19,9 @@ OUTER = "main (gateway/cli.py:90);Server.run (uvicorn/server.py:75);Runner.run (
         (";Publish.__call__ (pipeline/publish.py:60);write (asyncio/streams.py:5)", parts.PIPELINE),
         (";Link.execute (gateway/redis/link.py:31);Session.send (gateway/redis/session.py:9)", parts.REDIS),
         (";publish (gateway/rabbitmq/channel.py:8);write (asyncio/streams.py:5)", parts.RABBITMQ),
-        (";GatewayTelemetry.answered (gateway/telemetry.py:70)", parts.METRICS),
-        (";GatewayTelemetry._log (gateway/telemetry.py:88)", parts.LOGS),
-        (";_log (gateway/telemetry.py:88);dumps (json/__init__.py:5)", parts.LOGS),
+        (";GatewayTelemetry.answered (gateway/observability/telemetry.py:70)", parts.METRICS),
+        (";GatewayTelemetry._log (gateway/observability/telemetry.py:88)", parts.LOGS),
+        (";_log (gateway/observability/telemetry.py:88);dumps (json/__init__.py:5)", parts.LOGS),
         (";f (/opt/venv/lib/python3.11/site-packages/loguru/_logger.py:5)", parts.LOGS),
     ],
 )

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.gateways import SEND
-from tests.servers import ServerMissing
+from tests.support.gateways import SEND
+from tests.support.servers import ServerMissing
 
 _SCRIPT = Path(__file__).with_name("load.lua")
 _TIMEOUT_SECONDS = 10

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.load import Load
-from tests.clusters import RabbitCluster, until
-from tests.gateways import Backend, Gateway
-from tests.servers import RedisServer
+from tests.support.clusters import RabbitCluster, until
+from tests.support.gateways import Backend, Gateway
+from tests.support.servers import RedisServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

@@ -15,10 +15,10 @@ from pipeline.answer import Answer
 from pipeline.facts import Client, Reservation
 from pipeline.ports import Begun, InProgress, Replay, StoreUnavailable
 from tests.cluster.load import Load, used
-from tests.clusters import RedisCluster, plain, until
 from tests.contract.stores import TODAY, claim_on
-from tests.gateways import Backend, Gateway, key_of
-from tests.servers import HOST, RabbitServer, RedisServer
+from tests.support.clusters import RedisCluster, plain, until
+from tests.support.gateways import Backend, Gateway, key_of
+from tests.support.servers import HOST, RabbitServer, RedisServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 

@@ -11,9 +11,9 @@ import pytest
 from gateway.redis.store import RedisStore
 from pipeline.ports import StoreUnavailable
 from tests.cluster.load import Load, used
-from tests.clusters import RedisWithSentinels, until
-from tests.gateways import Backend, Gateway
-from tests.servers import RabbitServer, RedisServer
+from tests.support.clusters import RedisWithSentinels, until
+from tests.support.gateways import Backend, Gateway
+from tests.support.servers import RabbitServer, RedisServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 

@@ -18,12 +18,12 @@ from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology
-from gateway.spool import Spool, SpoolingOutbox
+from gateway.spool.spool import Spool, SpoolingOutbox
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import Outbox
-from tests.gateways import consume
-from tests.servers import RabbitServer
+from tests.support.gateways import consume
+from tests.support.servers import RabbitServer
 
 
 class LivingOutbox(Outbox, Dependency, Protocol):

@@ -15,8 +15,8 @@ from gateway.embedded.store import EmbeddedStore
 from gateway.redis.store import RedisStore
 from pipeline.facts import Claim, Client
 from pipeline.ports import Claims, QuotaExceeded, Quotas
-from tests.clusters import RedisCluster, RedisWithSentinels
-from tests.servers import RedisServer
+from tests.support.clusters import RedisCluster, RedisWithSentinels
+from tests.support.servers import RedisServer
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)

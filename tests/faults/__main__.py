@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from tests.faults.faults import FAULTS, KINDS, named
 from tests.faults.world import Episode, Fault, Servers, play
-from tests.servers import RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer
 
 HANDS = -(-len(FAULTS) // 6)
 """So many rounds in a row go through all faults, about six in each."""

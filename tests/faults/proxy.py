@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tests.servers import HOST, free_port
+from tests.support.servers import HOST, free_port
 
 _CHUNK = 65536
 _TICK_SECONDS = 0.02

@@ -7,8 +7,8 @@ import contextlib
 import time
 
 from tests.faults.ledger import Answer, Attempt, End
-from tests.gateways import SEND
-from tests.servers import HOST
+from tests.support.gateways import SEND
+from tests.support.servers import HOST
 
 _IDLE_CONNECTIONS = 32
 _CONNECT_SECONDS = 5.0

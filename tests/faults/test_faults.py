@@ -12,7 +12,7 @@ import pytest
 from tests.faults.__main__ import HANDS, hand, report, say
 from tests.faults.faults import FAULTS, KINDS
 from tests.faults.world import Servers, play
-from tests.servers import RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer
 
 SEED = 1
 

@@ -12,10 +12,10 @@ from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Claim, Client, Message, Reservation
 from pipeline.failures import OutcomeUnknown, Refused
-from pipeline.idempotency import Idempotency
-from pipeline.quota import Quota
+from pipeline.stages.idempotency import Idempotency
+from pipeline.stages.quota import Quota
 from tests.contract.stores import STORES, Store, claim_on, used_by
-from tests.unit.asgi import JSON, Ears, Exchange, StandingClock
+from tests.support.asgi import JSON, Ears, Exchange, StandingClock
 
 BEFORE = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=UTC)
 AFTER = BEFORE + timedelta(milliseconds=200)

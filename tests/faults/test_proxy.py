@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.proxy import Direction, Proxy
-from tests.servers import HOST
+from tests.support.servers import HOST
 
 SHORT_SECONDS = 0.3
 LONG_SECONDS = 10.0

@@ -26,8 +26,8 @@ from tests.faults.driver import CLIENTS, NAMES, PROVIDERS, Driver
 from tests.faults.ledger import Kind, Mark
 from tests.faults.oracle import Run, Verdict
 from tests.faults.proxy import Proxy
-from tests.gateways import Backend, Gateway, consume
-from tests.servers import HOST, RabbitServer, RedisServer
+from tests.support.gateways import Backend, Gateway, consume
+from tests.support.servers import HOST, RabbitServer, RedisServer
 
 GATEWAYS = 2
 CONCURRENCY = 12

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.gateways import Backend, Gateway
+from tests.support.gateways import Backend, Gateway
 
 BACKENDS = ("servers", "embedded")
 

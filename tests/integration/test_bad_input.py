@@ -11,7 +11,7 @@ import time
 import pytest
 
 import schemas
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of, raw_connection, read_answer
+from tests.support.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of, raw_connection, read_answer
 
 HEAD = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAPI-Key: {key_of('acme')}\r\nContent-Type: application/json\r\n"
 VALID = json.dumps({"to": NUMBER, "text": TEXT})

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.gateways import NUMBER, TEXT, Gateway
+from tests.support.gateways import NUMBER, TEXT, Gateway
 
 ROOT = Path(__file__).parents[2]
 

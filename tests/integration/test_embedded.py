@@ -47,9 +47,9 @@ TODAY = datetime.now(UTC).date()
 
 
 def worker(job: str, path: Path, *arguments: object) -> subprocess.Popen[str]:
-    """A process of ``tests.embedded_worker``."""
+    """A process of ``tests.support.embedded_worker``."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.embedded_worker", job, str(path), *map(str, arguments)],
+        [sys.executable, "-m", "tests.support.embedded_worker", job, str(path), *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,8 +22,8 @@ from gateway.embedded.database import Database
 from gateway.embedded.outbox import EmbeddedOutbox
 from pipeline.envelope import Envelope
 from tests.contract.outboxes import envelope
-from tests.gateways import consume, free_port
-from tests.servers import HOST, RabbitServer
+from tests.support.gateways import consume, free_port
+from tests.support.servers import HOST, RabbitServer
 
 ROOT = Path(__file__).parents[2]
 PATIENT_SECONDS = 60.0
@@ -78,7 +78,7 @@ def start(tmp_path: Path, queue: str, rabbit_server: RabbitServer) -> Start:
 def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
     """Another process that publishes, and prints the tracking_ids of what is stored."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.embedded_worker", "publish", path, name, str(count)],
+        [sys.executable, "-m", "tests.support.embedded_worker", "publish", path, name, str(count)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench.growth.records import BUDGET_BYTES, KINDS
 from tests.bench.processes import IS_LINUX, LINUX_ONLY
-from tests.servers import RabbitServer, RedisServer, installed
+from tests.support.servers import RabbitServer, RedisServer, installed
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 import schemas
-from gateway.variables import EMBEDDED
-from tests.gateways import Backend, Gateway, consume
+from gateway.config.variables import EMBEDDED
 from tests.integration.test_operations import value
+from tests.support.gateways import Backend, Gateway, consume
 
 StartGateway = Callable[..., Gateway]
 

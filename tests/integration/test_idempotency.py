@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
+from tests.support.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 
 def test_a_retry_gets_the_first_answer_byte_for_byte(gateway: Gateway, backend: Backend) -> None:

@@ -19,8 +19,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from gateway.variables import EMBEDDED
-from tests.gateways import (
+from gateway.config.variables import EMBEDDED
+from tests.support.gateways import (
     CLIENTS,
     KEY_TAIL,
     NUMBER,
@@ -32,7 +32,7 @@ from tests.gateways import (
     raw_connection,
     read_answer,
 )
-from tests.servers import RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer
 
 StartGateway = Callable[..., Gateway]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import order
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
+from tests.support.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 StartGateway = Callable[..., Gateway]
 

@@ -21,8 +21,8 @@ from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology, probe, pu
 from gateway.rabbitmq.connection import BrokerConnection
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import RabbitHarness, envelope, usable
-from tests.gateways import consume
-from tests.servers import HOST, RabbitServer, free_port
+from tests.support.gateways import consume
+from tests.support.servers import HOST, RabbitServer, free_port
 
 SHORT = 0.5
 """A confirm deadline, in seconds, for tests that wait until it is over."""

@@ -23,8 +23,8 @@ from gateway.rabbitmq.topology import Topology
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import BrokerRefused
-from tests.gateways import consume
-from tests.servers import RabbitServer
+from tests.support.gateways import consume
+from tests.support.servers import RabbitServer
 
 README = Path(__file__).parents[2] / "README.md"
 

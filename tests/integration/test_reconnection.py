@@ -17,7 +17,7 @@ from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology
 from gateway.redis.store import RedisStore
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import RabbitHarness, envelope, usable
-from tests.servers import HOST, RabbitServer
+from tests.support.servers import HOST, RabbitServer
 
 ATTEMPTS = 5
 

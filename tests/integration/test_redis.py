@@ -24,7 +24,7 @@ from gateway.redis.store import RedisStore
 from pipeline.answer import Answer, accepted
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, ClaimLost, QuotaExceeded, Replay, StoreUnavailable
-from tests.servers import HOST, RedisServer, free_port
+from tests.support.servers import HOST, RedisServer, free_port
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import schemas
-from tests.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
+from tests.support.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
 Details = dict[str, Any] | None
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import schemas
-from tests.gateways import NUMBER, TEXT, Backend, Gateway, consume
+from tests.support.gateways import NUMBER, TEXT, Backend, Gateway, consume
 
 
 def test_a_valid_request_gets_exactly_the_202_of_the_contract(gateway: Gateway) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gateways import NUMBER, SEND, TEXT, Gateway, key_of
+from tests.support.gateways import NUMBER, SEND, TEXT, Gateway, key_of
 
 IDLE, DRIPPING = 2000, 200
 _BODY = json.dumps({"to": NUMBER, "text": TEXT}).encode()

@@ -23,8 +23,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from tests.gateways import SEND, Backend, Gateway, key_of
-from tests.servers import RabbitServer, RedisServer, installed
+from tests.support.gateways import SEND, Backend, Gateway, key_of
+from tests.support.servers import RabbitServer, RedisServer, installed
 
 OUTAGE_SECONDS = float(os.environ.get("SPOOL_OUTAGE_SECONDS", "5"))
 PATIENT_SECONDS = 90.0

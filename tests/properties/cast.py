@@ -17,7 +17,7 @@ from pipeline.answer import Answer
 from pipeline.context import Context
 from pipeline.facts import Client
 from pipeline.providers import Provider, Providers
-from tests.unit.asgi import Exchange
+from tests.support.asgi import Exchange
 
 KEYS = ("key", "other")
 LIMITS = {"free": None, "two a day": 2}

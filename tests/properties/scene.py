@@ -17,9 +17,9 @@ from typing import Any
 from starlette.types import ASGIApp
 
 import schemas
-from gateway import stages
 from gateway.measured import Store
 from gateway.settlement import SettlingStore
+from pipeline import wiring
 from pipeline.answer import Answer, accepted
 from pipeline.boundary import Boundary
 from pipeline.envelope import ConfigFingerprint, Envelope
@@ -46,7 +46,7 @@ from tests.properties.cast import (
 )
 from tests.properties.gates import Call, Gate, GatedOutbox, GatedStore, Happens, Killed
 from tests.properties.records import Holdings, Records
-from tests.unit.asgi import JSON, Ears, Exchange, StandingClock
+from tests.support.asgi import JSON, Ears, Exchange, StandingClock
 
 STEPS = ("begin", "take", "arm", "publish", "complete", "give_back", "suspend", "release")
 """The calls of a request, in an order in which they may come."""
@@ -129,7 +129,7 @@ class Scene:
             claim_policy=StorePolicy("publish", REJECT, telemetry),
         )
         options = {"quota": {"on_store_error": self.on_quota_error}} if "quota" in self.order else {}
-        for _, stage in reversed(stages.build(self.order, options, services)):
+        for _, stage in reversed(wiring.build(self.order, options, services)):
             app = stage.cls(app, *stage.args, **stage.kwargs)
         process.app = Boundary(app, self.clock, telemetry)
         return process

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.failures import Refused
-from pipeline.idempotency import parse_key
+from pipeline.stages.idempotency import parse_key
 
 VISIBLE = [chr(code) for code in range(0x21, 0x7F)]
 KEYS = st.text(st.sampled_from(VISIBLE) | st.sampled_from('"\\'), min_size=1, max_size=255)

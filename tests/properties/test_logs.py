@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loguru import logger
 
-from gateway import logs
-from pipeline.auth import hint
+from gateway.observability import logs
+from pipeline.stages.auth import hint
 from tests.properties.json_values import VALUES
+from tests.support.lines import Lines
 from tests.unit.conftest import lines  # noqa: F401 - a fixture
-from tests.unit.lines import Lines
 
 WHATEVER = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 # One capture serves all examples: each reads what it wrote.

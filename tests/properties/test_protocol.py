@@ -42,7 +42,7 @@ from tests.properties.cast import BODIES, KEYS, LIMITS, ORDERS, Attempt
 from tests.properties.gates import Happens
 from tests.properties.records import EmbeddedRecords, Records, RedisRecords
 from tests.properties.scene import Scene
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 # Time is the test's to tell: no lease, deadline or pause ends by itself.
 NEVER_SECONDS = 86400.0

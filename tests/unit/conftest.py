@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
-from gateway import logs
-from tests.unit.lines import Lines
+from gateway.observability import logs
+from tests.support.lines import Lines
 
 
 @pytest.fixture

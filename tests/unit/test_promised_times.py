@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway import backends, connections, outgoing, protocol, serve, settings, settlement
+from gateway import backends, serve, settlement
+from gateway.config import settings
 from gateway.embedded import schema
-from gateway.metrics import Metrics
+from gateway.http import limits, protocol, transport
+from gateway.observability.metrics import Metrics
 from gateway.rabbitmq import connection
 from gateway.redis import link
 from gateway.redis import store as redis_store
@@ -59,9 +61,9 @@ PROMISES: dict[str, tuple[str, str]] = {
     "pauses, Redis": (ARCHITECTURE, f"Reconnects by itself; Redis: {pauses(link._PAUSE_SECONDS)}"),
     "pauses, RabbitMQ": (ARCHITECTURE, f"reconnects by itself, {pauses(connection._RETRY_SECONDS)}"),
     "head": (README, f"heads ({protocol.HEAD_BYTES / 1024:g} KiB, {protocol.HEAD_SECONDS:g} s)"),
-    "write": (README, f"may take none of its answers ({outgoing.WRITE_SECONDS:g} s)"),
-    "requests ahead": (README, f"ahead of their answers ({connections.MOST_WAITING}),"),
-    "own files": (README, f"less {connections.OWN_FILES} that it keeps for itself"),
+    "write": (README, f"may take none of its answers ({transport.WRITE_SECONDS:g} s)"),
+    "requests ahead": (README, f"ahead of their answers ({limits.MOST_WAITING}),"),
+    "own files": (README, f"less {limits.OWN_FILES} that it keeps for itself"),
     "body": (ARCHITECTURE, f"| {context.BODY_SECONDS:g} s for the body,"),
     "request": (ARCHITECTURE, f", {context.REQUEST_SECONDS:g} s for the rest,"),
     "body after SIGTERM": (
@@ -104,4 +106,4 @@ def test_what_has_begun_is_answered_before_the_process_is_ended() -> None:
 
 def test_a_sender_who_takes_no_answer_is_given_up_before_a_request_is() -> None:
     """Otherwise it would hold up the end of the process."""
-    assert outgoing.WRITE_SECONDS < context.REQUEST_SECONDS
+    assert transport.WRITE_SECONDS < context.REQUEST_SECONDS

@@ -14,8 +14,8 @@ from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.bench.growth import load, usage
 from tests.bench.growth.report import Table, say
 from tests.bench.growth.startup import folder
-from tests.gateways import NUMBER, Gateway
-from tests.servers import RabbitServer
+from tests.support.gateways import NUMBER, Gateway
+from tests.support.servers import RabbitServer
 
 QUEUE_TYPES = ("quorum", "classic")
 _IN_FLIGHT = 2000

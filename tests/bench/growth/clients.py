@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from gateway import settings
-from gateway.clients import ConfiguredClients
+from gateway.config import settings
+from gateway.config.clients import ConfiguredClients
 from tests.bench.growth.report import Table, say
 from tests.bench.growth.startup import start_up
 from tests.bench.growth.timing import microseconds

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from tests.bench.growth.timing import percentile
-from tests.gateways import NUMBER, SEND, key_of
+from tests.support.gateways import NUMBER, SEND, key_of
 
 TEXT = "Your code is 471122. It is valid for ten minutes. Do not give it to anybody, us included."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.providers import catalogue
+from gateway.config.providers import catalogue
 from pipeline.failures import Refused
 from pipeline.providers import Providers
 from tests.bench.growth.clients import toml as clients_toml

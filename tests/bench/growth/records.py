@@ -21,7 +21,7 @@ from pipeline.facts import Claim, Client
 from pipeline.failures import Refused
 from pipeline.ports import Begun
 from tests.bench.growth.report import Table, say
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 BUDGET_BYTES = 300
 """What the record of a key may take of Redis's memory, all told."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.servers import RabbitServer
+from tests.support.servers import RabbitServer
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,8 +11,8 @@ from tests.bench.growth import load, usage
 from tests.bench.growth.load import Load
 from tests.bench.growth.report import Table, say
 from tests.bench.growth.startup import folder
-from tests.gateways import Backend, Gateway
-from tests.servers import RabbitServer, RedisServer
+from tests.support.gateways import Backend, Gateway
+from tests.support.servers import RabbitServer, RedisServer
 
 _WARM_UP_SECONDS = 1.0
 

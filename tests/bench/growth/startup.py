@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.growth import usage
-from tests.gateways import Gateway
+from tests.support.gateways import Gateway
 
 
 @dataclass(frozen=True)

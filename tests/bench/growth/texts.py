@@ -14,7 +14,7 @@ from tests.bench.growth import load, usage
 from tests.bench.growth.report import Table, say
 from tests.bench.growth.startup import folder
 from tests.bench.growth.timing import microseconds
-from tests.gateways import NUMBER, SEND, Gateway
+from tests.support.gateways import NUMBER, SEND, Gateway
 
 LONGEST: int = schemas.load("request").document["properties"]["text"]["maxLength"]
 ALPHABETS = {"ASCII": "x", "emoji": "\U0001f600"}

@@ -1,0 +1,1 @@
+"""HTTP over uvicorn: one connection, its requests and their answers, and the bounds on all of them."""

@@ -1,0 +1,285 @@
+"""uvicorn's HTTP protocol, with what it leaves open settled: the bounds of a request's head, and what is no HTTP.
+
+A head that is too large or too slow ends its connection. What the parser refuses is answered in the form of every other
+error. Who closes only his sending side, as some tools do after a request, gets his answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import re
+import sys
+from collections import deque
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+from loguru import logger
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.http.cycle import Exchange
+from gateway.http.limits import MANY_WAITING, MOST_WAITING, Flow, shared
+from gateway.http.transport import WRITE_SECONDS, Outgoing
+from gateway.http.upgrade import pass_over
+from pipeline import codes
+from pipeline.failures import Refused
+from pipeline.ids import random_uuid
+
+HEAD_SECONDS = 10.0
+"""How long the head of a request may take, from its first byte, and a new connection to begin one."""
+HEAD_BYTES = 64 * 1024
+"""How large a head may be; more in one packet may pass, since the parser has it then."""
+
+_TOO_MANY_CONNECTIONS = "Too many connections are open. Nothing was sent; try again in a second."
+_METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    The body's bounds are the application's (see ``pipeline.payload``). Bytes alone end no idling, only a request does:
+    neither a line feed too many nor the rest of a body that was answered unread. Of uvicorn's options ``access_log``,
+    ``limit_concurrency``, ``reset_contextvars``, ``root_path`` and WebSockets are not served here.
+    """
+
+    transport: Outgoing  # type: ignore[mutable-override]  # uvicorn is given no other.
+
+    def connection_made(self, transport: Any) -> None:
+        """A connection is there: its first head must come."""
+        common = shared(self.server_state, self.loop, self.timeout_keep_alive)
+        super().connection_made(Outgoing(transport, common.turn))
+        self._idling = common.idling
+        # They are answered in order: only the first is being served.
+        self._unanswered: deque[Exchange] = deque()
+        self.flow = Flow(self.transport, self._unanswered)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._is_in_head = True
+        self._is_in_body = False
+        # Whether the head has begun in an earlier packet: this one may hold its end, and a body behind it.
+        self._is_split = False
+        self._received = b""
+        self._url = b""
+        self._place = ("", b"", b"")
+        if len(self.connections) > common.most_connections:
+            self._refuse(Refused(codes.SERVICE_UNAVAILABLE, _TOO_MANY_CONNECTIONS, retry_after=1))
+        self._bound_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._end_head()
+        self._end_write_timer()
+        self.transport.lost()
+        self._idling.discard(self)
+        for exchange in self._unanswered:  # uvicorn tells only the latest.
+            exchange.disconnected = True
+            exchange.message_event.set()
+        # Those that wait for their turn get none: they must not hold this connection, nor it them.
+        for exchange in islice(self._unanswered, 1, None):
+            exchange.forget()
+        self._unanswered.clear()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client takes too little of its answers: what waits to send it more must not wait for ever."""
+        super().pause_writing()
+        self._end_write_timer()
+        self._write_timer = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        self._end_write_timer()
+        super().resume_writing()
+
+    def _end_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # As asyncio has it; uvicorn narrows it to None.
+        """The client sends no more, but may still read: the connection ends when what came whole is answered."""
+        if self._end_with_the_last_whole():
+            return True
+        self.transport.close()
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes are there; if they belong to a head that is still arriving they are counted."""
+        if not (self._is_in_body or self._is_split):
+            data = pass_over(data)
+        if self._is_in_head:
+            self._head_bytes += len(data)
+        self._received = data
+        super().data_received(data)
+        self._is_split = self._is_in_head
+        if self._is_in_head:
+            self._bound_head()
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
+
+    def on_message_begin(self) -> None:
+        """The parser has seen the first byte of a head."""
+        self._idling.discard(self)
+        self._is_in_head = True
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has seen a header; what follows a chunked body is none that anybody here should believe."""
+        if not self._is_in_body:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The parser has seen the whole head: its request is served, or waits for those before it."""
+        self._end_head()
+        parser = self.parser
+        method = parser.get_method()
+        if parser.should_upgrade() and method != b"CONNECT":
+            # The offer came in pieces. Refused rather than served without its body.
+            raise ValueError("an offer to upgrade")
+        if len(self._unanswered) >= MOST_WAITING:
+            # Those are answered, and the connection ends with them.
+            raise ValueError("too many requests ahead of their answers")
+        version = parser.get_http_version()
+        path, raw_path, query = self._located(self.url)
+        scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "method": method.decode("ascii"),
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+        }
+        self.cycle = exchange = Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state.default_headers,
+            # After a CONNECT the parser takes what follows for another protocol.
+            version != "1.0" and method != b"CONNECT" and parser.should_keep_alive(),
+            self.expect_100_continue,
+            self.on_response_complete,
+        )
+        self._is_in_body = True
+        self._unanswered.append(exchange)
+        if len(self._unanswered) == 1:
+            exchange.begin(self.app, self.loop, self.tasks)
+        elif len(self._unanswered) >= MANY_WAITING:
+            self.flow.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """The parser has seen a part of the body."""
+        exchange = self.cycle
+        if not exchange.response_complete:
+            exchange.body += body
+            if len(exchange.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            exchange.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """The parser has seen the whole request."""
+        self._is_in_body = False
+        exchange = self.cycle
+        if not exchange.response_complete:
+            exchange.more_body = False
+            exchange.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """An answer has left: the next request on the connection is served, or the connection idles."""
+        self.server_state.total_requests += 1
+        self._unanswered.popleft()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._unanswered:
+            self._unanswered[0].begin(self.app, self.loop, self.tasks)
+        elif not self._is_in_head:
+            self._idling.add(self, self.loop)
+
+    def _located(self, url: bytes) -> tuple[str, bytes, bytes]:
+        """The path, decoded and raw, and the query. Remembered, since a connection asks for the same again and again.
+
+        Raises ``httptools.HttpParserInvalidURLError``, and ``ValueError`` for one without a path.
+        """
+        if url != self._url:
+            parsed = httptools.parse_url(url)
+            if parsed.path is None:
+                raise ValueError("no path")
+            path = parsed.path.decode("ascii")
+            self._place = (unquote(path) if "%" in path else path, parsed.path, parsed.query or b"")
+            self._url = url
+        return self._place
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser refused; called while its exception is handled."""
+        if isinstance(sys.exception(), httptools.HttpParserInvalidMethodError) and _METHOD.match(
+            self._received
+        ):
+            allow = ((b"allow", b"GET, HEAD, POST"),)
+            self._refuse(Refused(codes.METHOD_NOT_ALLOWED, headers=allow))
+        else:
+            self._refuse(Refused(codes.BAD_REQUEST))
+
+    def _refuse(self, refused: Refused) -> None:
+        if self._end_with_the_last_whole():
+            # Earlier requests on this connection wait for their answers, and must not get this one.
+            self.flow.pause_reading()
+            return
+        tracking_id = random_uuid()
+        answer = refused.answer(tracking_id, datetime.now(UTC))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"x-tracking-id", tracking_id.encode()),
+            (b"connection", b"close"),
+            *answer.headers,
+        ]
+        first = f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}\r\n".encode()
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        logger.bind(tracking_id=tracking_id, status=answer.status, error_code=refused.code.name).log(
+            "WARNING" if answer.status >= 500 else "INFO", "request refused"
+        )
+        self.transport.write(first + lines + b"\r\n" + answer.body)
+        self.transport.close()
+
+    def _end_with_the_last_whole(self) -> bool:
+        """Have the last request that came whole end the connection by its answer; False when none waits for one."""
+        self._end_head()
+        unanswered = self._unanswered
+        if not unanswered or (self._is_in_body and unanswered[0] is self.cycle):
+            return False
+        if self._is_in_body:
+            # The request that is not whole waits behind others: it is forgotten.
+            unanswered.pop()
+            self.cycle, self._is_in_body = unanswered[-1], False
+        self.cycle.keep_alive = False
+        return True
+
+    def _bound_head(self) -> None:
+        """Start the head's time; a head that comes whole, as nearly all do, needs no timer."""
+        if self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _end_head(self) -> None:
+        self._is_in_head = False
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

@@ -1,0 +1,231 @@
+"""Metrics for Prometheus. Labels are configured names and codes: never a key, a number or a tracking_id.
+
+With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and a scrape of any worker adds them all up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from gateway import __version__
+from gateway.observability.tallies import Tallies
+from pipeline.providers import Providers
+
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+_CARRY_OVER_SECONDS = 1.0
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_OWN_TIME = (
+    0.00001,
+    0.000025,
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.05,
+    0.25,
+    1.0,
+    10.0,
+)
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.tallies = Tallies()
+        self.registry.register(self.tallies)
+        self._look_at_spool: Callable[[], tuple[float, float]] | None = None
+        self._is_multiprocess = MULTIPROC_DIR in os.environ
+        if self._is_multiprocess:
+            _forget_dead_workers(Path(os.environ[MULTIPROC_DIR]))
+        else:
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
+        # The eleven that the contract names.
+        self.providers = self._gauge("sms_providers_config_total", "Providers configured.", mode="livemax")
+        self.provider_active = self._gauge(
+            "sms_provider_active", "Whether the operator wants the provider.", "provider", mode="livemax"
+        )
+        self.provider_operational = self._gauge(
+            "sms_provider_operational",
+            "Whether the provider is observed to work.",
+            "provider",
+            mode="livemax",
+        )
+        self.rejected_unknown_provider = self._counter(
+            "sms_request_rejected_unknown_provider", "Sends refused for an unknown provider.", "client"
+        )
+        self.rejected_provider_disabled = self._counter(
+            "sms_request_rejected_provider_disabled",
+            "Sends refused for disabled providers.",
+            "client",
+            "provider",
+        )
+        self.rejected_no_provider = self._counter(
+            "sms_request_rejected_no_provider_available", "Sends refused with no provider usable.", "client"
+        )
+        self.fingerprint_mismatch = self._counter(
+            "sms_config_fingerprint_mismatch", "Heartbeats of gateways that are configured otherwise.", "kind"
+        )
+        tallies = self.tallies
+        self.requests = tallies.counter(self._counter("sms_send_requests", "Sends answered."))
+        self.observe_latency = tallies.histogram(
+            self._histogram("sms_send_request_latency_seconds", "Time from arrival to answer.", _LATENCY)
+        )
+        self.successes = tallies.counter(
+            self._counter("sms_send_request_success", "Sends answered with 202, replays included.")
+        )
+        self.errors = tallies.counter(self._counter("sms_send_request_error", "Sends answered otherwise."))
+        for kind in ("clients", "providers"):
+            # There from the start, so that the first mismatch is an increase.
+            self.fingerprint_mismatch.labels(kind)
+        # Besides them.
+        self.stage_seconds = self._histogram(
+            "sms_stage_duration_seconds",
+            "A stage's own time, without that of the stages inside it.",
+            _OWN_TIME,
+            "stage",
+        )
+        self.refusals = self._counter(
+            "sms_stage_refusals", "Requests that were not accepted.", "stage", "code"
+        )
+        self.replays = self._counter("sms_replays", "Stored answers sent again.")
+        self.store_seconds = self._histogram(
+            "sms_store_call_duration_seconds", "Calls of the store.", _LATENCY, "operation"
+        )
+        self.store_errors = self._counter("sms_store_errors", "Calls of the store that failed.", "operation")
+        self.store_passed_over = self._counter(
+            "sms_store_passed_over",
+            "Failed steps on the store that did not change the answer.",
+            "stage",
+            "operation",
+        )
+        self.store_deferred = self._counter(
+            "sms_store_deferred",
+            "Last steps on the store, left to be tried again in the background.",
+            "stage",
+            "operation",
+        )
+        self.observe_publish = tallies.histogram(
+            self._histogram(
+                "sms_broker_publish_duration_seconds", "From publish to the broker's answer.", _LATENCY
+            )
+        )
+        self.publishes = self._counter("sms_broker_publishes", "Publishes by outcome.", "outcome")
+        self.spooled = self._counter("sms_spool_stored", "Messages that the spool has taken.")
+        self.spool_moved = self._counter("sms_spool_moved", "Messages moved from the spool to the broker.")
+        # Every worker looks at the same file: the latest look is the truth, and a sum would count it twice.
+        self.spool_messages = self._gauge(
+            "sms_spool_messages", "Messages that wait in the spool.", mode="livemostrecent"
+        )
+        self.spool_oldest = self._gauge(
+            "sms_spool_oldest_age_seconds",
+            "How long the oldest message has waited in the spool.",
+            mode="livemostrecent",
+        )
+        self.heartbeats = self._counter("sms_heartbeats", "Heartbeats sent, by outcome.", "outcome")
+        self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.", mode="livesum")
+        self.log_dropped = self._counter(
+            "sms_log_lines_dropped", "Log lines that the reader of stdout left no room for."
+        )
+        self.connection_up = self._gauge(
+            "sms_connection_up", "Workers whose connection is usable.", "dependency", mode="livesum"
+        )
+        self.build = self._gauge(
+            "sms_build_info", "The version that runs; always 1.", "version", "python", mode="livemax"
+        )
+        self.build.labels(__version__, platform.python_version()).set(1)
+
+    def describe_providers(self, providers: Providers) -> None:
+        """Show the configured providers and their states."""
+        self.providers.set(len(providers.by_name))
+        for name, provider in providers.by_name.items():
+            self.provider_active.labels(name).set(provider.is_active)
+            self.provider_operational.labels(name).set(provider.is_operational)
+
+    def watch_connection(self, dependency: str) -> Callable[[bool], None]:
+        """A watcher that keeps ``sms_connection_up`` of this dependency."""
+        gauge = self.connection_up.labels(dependency)
+        gauge.set(0)
+        return gauge.set
+
+    def watch_spool(self, look: Callable[[], tuple[float, float]]) -> None:
+        """Have every scrape ask ``look`` how many messages wait in the spool, and the oldest for how many seconds."""
+        self._look_at_spool = look
+
+    def watch_in_flight(self, look: Callable[[], int]) -> None:
+        """Have ``look`` asked, before every scrape, how many sends are being served."""
+        self.tallies.gauge(self.in_flight, look)
+
+    def watch_log(self, look: Callable[[], int]) -> None:
+        """Have ``look`` asked, before every scrape, how many log lines have been dropped so far."""
+        self.tallies.watch(self.log_dropped, look)
+
+    async def keep_up(self) -> None:
+        """Carry the tallies over for ever, for the scrapes that other workers answer."""
+        try:
+            while True:
+                await asyncio.sleep(_CARRY_OVER_SECONDS)
+                self.tallies.carry_over()
+        finally:  # The files of a worker outlive it.
+            self.tallies.carry_over()
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their content type, in the format that an Accept header asks for."""
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # The library trusts what the header says of versions.
+            encode, content_type = choose_encoder("")
+        if self._look_at_spool is not None:
+            messages, oldest_seconds = self._look_at_spool()
+            self.spool_messages.set(messages)
+            self.spool_oldest.set(oldest_seconds)
+        registry = self.registry
+        if self._is_multiprocess:
+            self.tallies.carry_over()
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return encode(registry), content_type
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str, mode: str) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # a Literal there
+
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, meaning, labels, registry=self.registry, buckets=buckets)
+
+
+def _forget_dead_workers(directory: Path) -> None:
+    """Drop the live gauges of workers that were killed; who replaces one starts here."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        except PermissionError:
+            continue

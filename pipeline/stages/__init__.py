@@ -1,0 +1,1 @@
+"""The stages, one a file, called as operators write them."""

@@ -1,0 +1,54 @@
+"""The bounds that connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from typing import Any
+
+import pytest
+from uvicorn.server import ServerState
+
+from gateway.http.limits import MANY_WAITING, OWN_FILES, Flow, shared
+
+
+async def test_the_connections_of_one_server_share() -> None:
+    """And those of another server share something else."""
+    server, loop = ServerState(), asyncio.get_running_loop()
+    assert shared(server, loop, 30) is shared(server, loop, 30)
+    assert shared(server, loop, 30).idling is not shared(ServerState(), loop, 30).idling
+
+
+@pytest.mark.parametrize(
+    ("files", "most"), [(1024, 1024 - OWN_FILES), (10, 1), (resource.RLIM_INFINITY, sys.maxsize)]
+)
+async def test_some_files_are_kept_from_connections(
+    monkeypatch: pytest.MonkeyPatch, files: int, most: int
+) -> None:
+    """A process without a limit has none for its connections either."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
+    assert shared(ServerState(), asyncio.get_running_loop(), 30).most_connections == most
+
+
+class Transport:
+    """Notes whether it reads."""
+
+    def __init__(self) -> None:
+        self.reads = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+
+@pytest.mark.parametrize(("waiting", "reads"), [(MANY_WAITING, False), (MANY_WAITING - 1, True), (0, True)])
+async def test_reading_goes_on_when_few_wait(waiting: int, reads: bool) -> None:
+    """Whoever asks for it."""
+    transport: Any = Transport()
+    flow = Flow(transport, range(waiting))
+    flow.pause_reading()
+    flow.resume_reading()
+    assert transport.reads == reads

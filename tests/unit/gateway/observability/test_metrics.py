@@ -1,0 +1,190 @@
+"""Metrics, by the names of the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from gateway import __version__
+from gateway.observability.metrics import MULTIPROC_DIR, Metrics, _forget_dead_workers
+from pipeline.providers import Provider, Providers
+
+CATALOGUE = Providers([Provider("alpha"), Provider("beta", is_active=False, is_operational=False)])
+
+# The contract, section 6: sample names, with their labels.
+ELEVEN = {
+    "sms_providers_config_total": (),
+    "sms_provider_active": ("provider",),
+    "sms_provider_operational": ("provider",),
+    "sms_request_rejected_unknown_provider_total": ("client",),
+    "sms_request_rejected_provider_disabled_total": ("client", "provider"),
+    "sms_request_rejected_no_provider_available_total": ("client",),
+    "sms_config_fingerprint_mismatch_total": ("kind",),
+    "sms_send_requests_total": (),
+    "sms_send_request_latency_seconds_bucket": ("le",),
+    "sms_send_request_success_total": (),
+    "sms_send_request_error_total": (),
+}
+
+Samples = dict[str, tuple[str, ...]]
+
+
+def touched() -> Metrics:
+    """Metrics of which each has a sample."""
+    metrics = Metrics()
+    metrics.describe_providers(CATALOGUE)
+    metrics.rejected_unknown_provider.labels("acme").inc()
+    metrics.rejected_provider_disabled.labels("acme", "beta").inc()
+    metrics.rejected_no_provider.labels("acme").inc()
+    metrics.fingerprint_mismatch.labels("clients").inc()
+    metrics.requests.inc()
+    metrics.observe_latency(0.002)
+    return metrics
+
+
+def samples(metrics: Metrics, accept: str = "") -> Samples:
+    """The names of all samples in an exposition, with their labels."""
+    body, content_type = metrics.exposition(accept)
+    parse = parse_openmetrics if "openmetrics" in content_type else parse_text
+    return {
+        sample.name: tuple(sorted(sample.labels))
+        for family in parse(body.decode())
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_the_eleven_have_the_names_and_labels_of_the_contract(accept: str) -> None:
+    """In both formats, by exactly these names and labels; and Prometheus can parse what is there."""
+    found = samples(touched(), accept)
+    assert {name: found.get(name) for name in ELEVEN} == ELEVEN
+
+
+def test_the_format_is_the_one_asked_for() -> None:
+    """OpenMetrics when Accept says so, otherwise the older text."""
+    metrics = Metrics()
+    body, content_type = metrics.exposition("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    body, content_type = metrics.exposition("*/*")
+    assert content_type.startswith("text/plain")
+    assert b"# EOF" not in body
+
+
+def test_a_counter_exists_before_it_counts() -> None:
+    """A rate over a series that is born at its first count would miss that count."""
+    found = samples(Metrics())
+    for name in ("sms_send_requests_total", "sms_send_request_success_total", "sms_send_request_error_total"):
+        assert name in found
+
+
+@pytest.mark.parametrize("kind", ["clients", "providers"])
+def test_a_mismatch_is_an_increase_from_nothing(kind: str) -> None:
+    """Both series are there before the first mismatch, or an alert on their rate would miss it."""
+    name = "sms_config_fingerprint_mismatch_total"
+    assert Metrics().registry.get_sample_value(name, {"kind": kind}) == 0
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=x",
+        "application/openmetrics-text; version=1.x.0",
+        "text/plain, application/openmetrics-text; version=one",
+    ],
+)
+def test_an_accept_that_cannot_be_read_gets_the_text(accept: str) -> None:
+    """What a scraper says of versions is no reason to fail its scrape."""
+    body, content_type = Metrics().exposition(accept)
+    assert content_type.startswith("text/plain")
+    assert b"sms_send_requests_total" in body
+
+
+def test_the_providers_are_described() -> None:
+    """How many there are, and of each what is wanted and what is observed."""
+    registry = touched().registry
+    assert registry.get_sample_value("sms_providers_config_total") == 2
+    for provider, value in (("alpha", 1), ("beta", 0)):
+        for name in ("sms_provider_active", "sms_provider_operational"):
+            assert registry.get_sample_value(name, {"provider": provider}) == value
+
+
+def test_a_connection_is_down_until_it_is_up() -> None:
+    """Who scrapes before the first connection sees 0, not nothing."""
+    metrics = Metrics()
+    watch = metrics.watch_connection("store")
+
+    def value() -> float | None:
+        return metrics.registry.get_sample_value("sms_connection_up", {"dependency": "store"})
+
+    assert value() == 0
+    watch(True)
+    assert value() == 1
+    watch(False)
+    assert value() == 0
+
+
+def test_every_scrape_looks_at_the_spool() -> None:
+    """What waits is what the file says at that moment; without a spool nothing waits."""
+    metrics = Metrics()
+    body, _ = metrics.exposition("")
+    assert b"\nsms_spool_messages 0.0\n" in body
+    looks = [(3, 1.5), (0, 0)]
+    left = iter(looks)
+    metrics.watch_spool(lambda: next(left))
+    for messages, seconds in looks:
+        metrics.exposition("")
+        assert metrics.registry.get_sample_value("sms_spool_messages") == messages
+        assert metrics.registry.get_sample_value("sms_spool_oldest_age_seconds") == seconds
+
+
+def test_the_version_is_told() -> None:
+    """A rollout can be watched."""
+    (family,) = Metrics().build.collect()
+    labels = [sample.labels for sample in family.samples]
+    assert [label["version"] for label in labels] == [__version__]
+
+
+def test_two_applications_in_a_process_do_not_share_metrics() -> None:
+    """Each has a registry of its own; there is nothing global to collide in."""
+    first, second = Metrics(), Metrics()
+    first.requests.inc()
+    assert isinstance(first.registry, CollectorRegistry)
+    assert second.registry.get_sample_value("sms_send_requests_total") == 0
+
+
+def test_gauges_of_dead_workers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed worker had in flight does not stay for ever; the living, and all counters, are left alone."""
+    monkeypatch.setenv(MULTIPROC_DIR, str(tmp_path))
+    dead = 2**22 + 1  # Beyond the largest process id of Linux and macOS.
+    gone = {f"gauge_livesum_{dead}.db", f"gauge_livemax_{dead}.db"}
+    kept = {
+        f"gauge_livesum_{os.getpid()}.db",
+        f"counter_{dead}.db",
+        f"histogram_{dead}.db",
+        "gauge_livesum_1.db",
+    }
+    for name in gone | kept:
+        (tmp_path / name).touch()
+    _forget_dead_workers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+async def test_what_was_counted_last_is_carried_over_at_the_end() -> None:
+    """With several workers the files of one outlive it, and so must its last second."""
+    metrics = Metrics()
+    keeping = asyncio.create_task(metrics.keep_up())
+    await asyncio.sleep(0)
+    metrics.requests.inc()
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+    assert metrics.requests._count == 0
+    assert metrics.registry.get_sample_value("sms_send_requests_total") == 1

@@ -1,0 +1,60 @@
+"""Answers, and the form in which a store keeps them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.answer import Answer, accepted
+from schemas import load
+from tests.support.asgi import Exchange
+
+TRACKING_ID = "00000000-0000-4000-8000-000000000000"
+
+
+def test_a_202_has_exactly_the_three_members() -> None:
+    """The accepted answer is what its schema says, with the tracking_id it was made for."""
+    assert accepted(TRACKING_ID).status == 202
+    document = json.loads(accepted(TRACKING_ID).body)
+    assert load("accepted").violations(document) == []
+    assert document["tracking_id"] == TRACKING_ID
+
+
+def test_a_plain_202_is_kept_in_two_bytes() -> None:
+    """The commonest answer takes no room in the store."""
+    packed = accepted(TRACKING_ID).pack(TRACKING_ID)
+    assert packed == b"v1"
+    assert Answer.unpack(packed, TRACKING_ID) == accepted(TRACKING_ID)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(422, b'{"error_code":"INVALID_PAYLOAD"}'),
+        Answer(202, b"queued", b"text/plain; charset=utf-8"),
+        Answer(202, accepted("another").body),
+        Answer(409, b""),
+        Answer(200, b"v1"),
+        Answer(200, b"\n\r\n\0 200 text/html\n"),
+    ],
+    ids=lambda answer: repr(answer.body[:20]),
+)
+def test_what_is_unpacked_is_what_was_packed(answer: Answer) -> None:
+    """Status, body and content type survive the store byte for byte."""
+    assert Answer.unpack(answer.pack(TRACKING_ID), TRACKING_ID) == answer
+
+
+def test_headers_of_one_answer_are_not_kept() -> None:
+    """A replay repeats status, body and content type, not what concerned the first answer only."""
+    packed = Answer(409, b"{}", headers=((b"retry-after", b"1"),)).pack(TRACKING_ID)
+    assert Answer.unpack(packed, TRACKING_ID).headers == ()
+
+
+async def test_an_answer_is_sent_whole_with_its_length() -> None:
+    """The two ASGI messages carry status, content type, length, the answer's own headers and the body."""
+    exchange = Exchange()
+    await Answer(409, b"{}", headers=((b"retry-after", b"1"),)).send(exchange.send)
+    assert exchange.status == 409
+    assert exchange.headers == {"content-type": "application/json", "content-length": "2", "retry-after": "1"}
+    assert exchange.body == b"{}"

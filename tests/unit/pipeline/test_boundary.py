@@ -1,0 +1,318 @@
+"""The outermost boundary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from pipeline import codes
+from pipeline import context as context_module
+from pipeline.answer import Answer
+from pipeline.boundary import CLIENT_CLOSED_REQUEST, Boundary
+from pipeline.context import Context
+from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
+from schemas import load
+from tests.support.asgi import Ears, Exchange, Inner, StandingClock
+
+
+def around(inner: Any, ears: Ears | None = None) -> Boundary:
+    return Boundary(inner, StandingClock(), ears or Ears())
+
+
+def told(ears: Ears) -> tuple[int, str | None]:
+    """The status and the code of the one request that was told."""
+    ((_, status, failure),) = ears.answers
+    return status, failure.code.name if failure else None
+
+
+async def test_every_answer_has_the_tracking_id() -> None:
+    """The header is there on an answer that a stage sent, beside the headers that stages asked for."""
+    ears = Ears()
+
+    class Asking(Inner):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            Context.of(scope).headers[b"ratelimit"] = b"x"
+            await super().__call__(scope, receive, send)
+
+    inner = Asking()
+    exchange = await Exchange().arriving_at(around(inner, ears))
+    assert exchange.status == 202
+    assert exchange.headers["x-tracking-id"] == inner.context.tracking_id == exchange.json["tracking_id"]
+    assert exchange.headers["ratelimit"] == "x"
+    assert ears.answers == [(inner.context, 202, None)]
+
+
+async def test_an_answer_of_a_stage_needs_no_headers_of_its_own() -> None:
+    """ASGI leaves them out where there are none."""
+    ears = Ears()
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 403})
+        await send({"type": "http.response.body"})
+
+    exchange = await Exchange().arriving_at(around(inner, ears))
+    assert exchange.status == 403
+    assert set(exchange.headers) == {"x-tracking-id"}
+    assert told(ears) == (403, None)
+
+
+@pytest.mark.parametrize("code", codes.ALL, ids=lambda code: code.name)
+async def test_what_is_raised_is_answered_in_one_form(code: codes.Code) -> None:
+    """Whatever stage refuses, the ErrorResponse has the request's tracking_id, in the body and in the header."""
+    ears = Ears()
+    exchange = await Exchange().arriving_at(around(Inner(Refused(code)), ears))
+    assert load("error").violations(exchange.json) == []
+    assert (exchange.status, exchange.json["error_code"]) == (code.status, code.name)
+    assert exchange.headers["x-tracking-id"] == exchange.json["tracking_id"]
+    assert exchange.headers["content-type"] == "application/json"
+    assert told(ears) == (code.status, code.name)
+
+
+async def test_a_bug_is_an_internal_error_without_a_trace() -> None:
+    """The client sees none of it; telemetry gets the cause."""
+    ears, bug = Ears(), RuntimeError("secret detail")
+    exchange = await Exchange().arriving_at(around(Inner(bug), ears))
+    assert (exchange.status, exchange.json["error_code"]) == (500, "INTERNAL_ERROR")
+    assert b"secret" not in exchange.body
+    assert b"RuntimeError" not in exchange.body
+    ((_, _, failure),) = ears.answers
+    assert failure is not None
+    assert failure.__cause__ is bug
+
+
+async def test_a_body_that_does_not_arrive_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading past its deadline is 408, and the connection is closed: its rest may still come."""
+    monkeypatch.setattr(context_module, "BODY_SECONDS", 0.01)
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        await Context.of(scope).payload(asyncio.Event().wait)  # type: ignore[arg-type]  # It never gives a message.
+
+    ears = Ears()
+    exchange = await Exchange().arriving_at(around(reading, ears))
+    assert (exchange.status, exchange.json["error_code"]) == (408, "REQUEST_TIMEOUT")
+    assert exchange.headers["connection"] == "close"
+    assert told(ears) == (408, "REQUEST_TIMEOUT")
+
+
+async def test_work_that_takes_too_long_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its deadline a request is refused before its claim's lease is over."""
+    monkeypatch.setattr(context_module, "REQUEST_SECONDS", 0.01)
+
+    async def working(scope: Scope, receive: Receive, send: Send) -> None:
+        await Context.of(scope).payload(receive)
+        await asyncio.sleep(5)
+
+    exchange = await Exchange().arriving_at(around(working))
+    assert (exchange.status, exchange.json["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+    assert exchange.headers["retry-after"] == "1"
+
+
+async def test_the_deadline_becomes_what_the_stages_make_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that knows better than "not served" what the deadline interrupted is believed."""
+    monkeypatch.setattr(context_module, "BODY_SECONDS", 0.01)
+
+    async def publishing(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError as error:
+            raise OutcomeUnknown from error
+
+    exchange = await Exchange().arriving_at(around(publishing))
+    assert exchange.json["error_code"] == "OUTCOME_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Refused(codes.PROVIDER_DISABLED, details={"providers": ["off"]}),
+        Refused(codes.TOO_MANY_REQUESTS, retry_after=60),
+        Refused(codes.SERVICE_UNAVAILABLE, retry_after=1),
+        RuntimeError("bug"),
+        TimeoutError(),
+    ],
+    ids=repr,
+)
+async def test_what_may_be_published_is_never_called_refused(failure: Exception) -> None:
+    """Whatever replaced the unknown outcome on the way out: the sender repeats it with the same key."""
+    ears = Ears()
+    if isinstance(failure, Refused):
+        failure.stage = "quota"
+    exchange = await Exchange().arriving_at(around(Inner(failure, begins_to_publish=True), ears))
+    assert (exchange.status, exchange.json["error_code"]) == (503, "OUTCOME_UNKNOWN")
+    assert exchange.json["details"] is None
+    assert exchange.headers["retry-after"] == "1"
+    assert told(ears) == (503, "OUTCOME_UNKNOWN")
+    ((_, _, unknown),) = ears.answers
+    assert unknown is not None
+    assert unknown.__cause__ is failure
+    assert unknown.stage == getattr(failure, "stage", None)
+
+
+async def test_an_unknown_outcome_keeps_its_cause() -> None:
+    """What the terminal handler said of it is what the operators read."""
+    ears, unknown = Ears(), OutcomeUnknown()
+    await Exchange().arriving_at(around(Inner(unknown, begins_to_publish=True), ears))
+    ((_, _, failure),) = ears.answers
+    assert failure is unknown
+
+
+async def test_the_deadline_after_a_publish_began_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no stage made anything of it."""
+    monkeypatch.setattr(context_module, "REQUEST_SECONDS", 0.01)
+
+    async def publishing(scope: Scope, receive: Receive, send: Send) -> None:
+        await Context.of(scope).payload(receive)
+        Context.of(scope).may_be_published = True
+        await asyncio.sleep(5)
+
+    exchange = await Exchange().arriving_at(around(publishing))
+    assert exchange.json["error_code"] == "OUTCOME_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("bug"), Refused(codes.SERVICE_UNAVAILABLE), OutcomeUnknown()], ids=repr
+)
+async def test_what_fails_after_the_confirm_is_accepted(failure: Exception) -> None:
+    """Never a 5xx after a confirm; the operators learn of the failure all the same."""
+    ears = Ears()
+    inner = Inner(failure, publishes=True)
+    exchange = await Exchange().arriving_at(around(inner, ears))
+    assert (exchange.status, exchange.json["tracking_id"]) == (202, inner.context.tracking_id)
+    ((_, status, told_of),) = ears.answers
+    assert status == 202
+    assert told_of is not None
+    assert failure in (told_of, told_of.__cause__)
+    assert (told_of.code is codes.OUTCOME_UNKNOWN) is isinstance(failure, OutcomeUnknown)
+
+
+async def test_a_timeout_of_somebody_else_is_a_bug() -> None:
+    """A TimeoutError that our deadline did not raise is not mistaken for it."""
+    exchange = await Exchange().arriving_at(around(Inner(TimeoutError())))
+    assert exchange.json["error_code"] == "INTERNAL_ERROR"
+
+
+async def test_a_client_that_went_away_is_answered_nothing() -> None:
+    """Nothing is sent, and telemetry learns of it as 499."""
+
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        await Context.of(scope).payload(receive)
+
+    ears = Ears()
+    exchange = await Exchange(()).arriving_at(around(reading, ears))
+    assert exchange.sent == []
+    assert told(ears) == (CLIENT_CLOSED_REQUEST, None)
+
+
+async def test_an_answer_that_has_begun_is_not_followed_by_another() -> None:
+    """What fails after the status left is told, but cannot be answered any more."""
+    ears = Ears()
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        await Answer(200, b"{}").send(send)
+        raise RuntimeError("late")
+
+    exchange = await Exchange().arriving_at(around(failing, ears))
+    assert [message["type"] for message in exchange.sent] == ["http.response.start", "http.response.body"]
+    assert told(ears) == (200, "INTERNAL_ERROR")
+
+
+async def test_a_cancelled_request_is_told_and_stays_cancelled() -> None:
+    """The server that is ended by force stays so, and the sender gets a true answer in the one form."""
+    ears = Ears()
+    started = asyncio.Event()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    exchange = Exchange()
+    serving = asyncio.create_task(exchange.arriving_at(around(waiting, ears)))
+    await started.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert exchange.status == 503
+    assert told(ears)[0] == 503
+
+
+async def test_every_request_is_told_once() -> None:
+    """Each of many has an id of its own."""
+    ears = Ears()
+    boundary = around(Inner(), ears)
+    await asyncio.gather(*(Exchange().arriving_at(boundary) for _ in range(10)))
+    assert len({context.tracking_id for context, _, _ in ears.answers}) == 10
+    assert all(uuid.UUID(context.tracking_id) for context, _, _ in ears.answers)
+
+
+async def test_a_failure_keeps_its_own_headers() -> None:
+    """WWW-Authenticate, Retry-After and Allow reach the client."""
+    failure: NotAccepted = Refused(codes.METHOD_NOT_ALLOWED, headers=((b"allow", b"POST"),), retry_after=3)
+    exchange = await Exchange().arriving_at(around(Inner(failure)))
+    assert (exchange.headers["allow"], exchange.headers["retry-after"]) == ("POST", "3")
+
+
+async def test_what_is_no_request_passes_through() -> None:
+    """The lifespan reaches the application untouched, without a context."""
+    seen: list[Scope] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+
+    async def nothing() -> Message:
+        raise AssertionError
+
+    async def nowhere(message: Message) -> None:
+        raise AssertionError
+
+    ears = Ears()
+    await around(application, ears)({"type": "lifespan"}, nothing, nowhere)
+    assert seen == [{"type": "lifespan"}]
+    assert ears.answers == []
+
+
+async def test_draining_hurries_the_bodies_that_still_arrive() -> None:
+    """When the process ends, a body gets seconds, not its whole time; what has its body is left alone."""
+    draining = around(Inner())
+    reading, working = Exchange().context, Exchange().context
+    reading.is_reading = True
+    with reading.timer, working.timer:
+        before = working.timer.when()
+        draining.contexts |= {reading, working}
+        draining.drain()
+        latest = asyncio.get_running_loop().time() + 3
+        assert reading.timer.when() == pytest.approx(latest, abs=0.5)
+        assert working.timer.when() == before
+
+
+async def test_draining_hurries_the_others_though_one_is_over() -> None:
+    """A request whose deadline has just struck cannot be hurried any more, and keeps nobody from being hurried."""
+    draining = around(Inner())
+    over, reading = Exchange().context, Exchange().context
+    over.is_reading = reading.is_reading = True
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(TimeoutError), reading.timer, over.timer:
+        over.timer.reschedule(loop.time())
+        draining.contexts |= {over, reading}
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        draining.drain()
+        assert reading.timer.when() == pytest.approx(loop.time() + 3, abs=0.5)
+
+
+async def test_a_request_is_known_while_it_is_served() -> None:
+    """So that it can be hurried; and it is a send where all are."""
+    known: list[int] = []
+
+    async def looking(scope: Scope, receive: Receive, send: Send) -> None:
+        known.append(len(outermost.contexts))
+        assert Context.of(scope).is_send
+        raise Refused(codes.UNAUTHORIZED)
+
+    outermost = Boundary(looking, StandingClock(), Ears(), is_send=True)
+    await Exchange().arriving_at(outermost)
+    assert (known, outermost.contexts) == ([1], set())
