@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from loguru import logger
@@ -21,7 +21,6 @@ from gateway import backends, process
 from gateway.clock import SystemClock
 from gateway.config import settings
 from gateway.config.settings import Settings
-from gateway.measured import MeasuredOutbox, MeasuredStore
 from gateway.observability import logs
 from gateway.observability.health import Health
 from gateway.observability.heartbeat import Heartbeats
@@ -30,7 +29,6 @@ from gateway.observability.metrics import Metrics
 from gateway.observability.telemetry import GatewayTelemetry
 from gateway.settlement import SettlingStore
 from pipeline import codes, wiring
-from pipeline.admission import Admission
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
 from pipeline.publish import Publish
@@ -61,13 +59,12 @@ class Gateway(Starlette):
         super().__init__(**options)
         self._send = send
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]  # To await.
         """Serve one request, or the lifespan."""
         if scope["type"] == "http" and scope["path"] == SEND_PATH and scope["method"] == "POST":
             scope["app"] = self
-            await self._send(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            return self._send(scope, receive, send)
+        return super().__call__(scope, receive, send)
 
 
 def from_environment() -> Gateway:
@@ -90,7 +87,7 @@ def create(configured: Settings, log: Log) -> Gateway:
     telemetry = GatewayTelemetry(metrics, log)
     clock = SystemClock()
     parts = backends.choose(configured, metrics)
-    store = SettlingStore(MeasuredStore(parts.store, metrics))
+    store = SettlingStore(parts.store)
     health = Health([parts.store, parts.broker], parts.spool)
     heartbeats = Heartbeats(
         parts.bus,
@@ -116,22 +113,22 @@ def create(configured: Settings, log: Log) -> Gateway:
     claim_options = configured.stage_options.get("idempotency", {}) if serves else {}
     on_claim_error = claim_options.get("on_store_error", REJECT)
     publish = Publish(
-        outbox=MeasuredOutbox(parts.broker, metrics),
+        outbox=parts.broker,
         claims=store,
         providers=configured.providers,
         config_fingerprint=configured.config_fingerprint,
         clock=clock,
+        telemetry=telemetry,
         claim_policy=StorePolicy("publish", on_claim_error, telemetry),
     )
     send = ExactRoute(
         SEND_PATH,
-        Timed(publish, "publish", telemetry),
+        Timed(publish, "publish", telemetry.stopwatch("publish")),
         methods=["POST"],
         middleware=timed(wiring.build(configured.pipeline, configured.stage_options, services), telemetry),
     )
-    boundary = Boundary(send.app, clock, telemetry, is_send=True)
-    admission = Admission(boundary, configured.max_in_flight, clock, telemetry)
-    metrics.watch_in_flight(lambda: admission.in_flight)
+    boundary = Boundary(send.app, clock, telemetry, is_send=True, most_in_flight=configured.max_in_flight)
+    metrics.watch_in_flight(lambda: boundary.in_flight)
 
     async def scrape(request: Request) -> Response:
         body, content_type = metrics.exposition(request.headers.get("accept", ""))
@@ -163,7 +160,7 @@ def create(configured: Settings, log: Log) -> Gateway:
             logger.info("stopping: every request has its answer")
 
     app = Gateway(
-        admission,
+        boundary,
         routes=[
             send,
             ExactRoute("/healthz", health.alive),

@@ -8,12 +8,11 @@ from typing import Protocol
 
 from gateway.config.settings import Settings
 from gateway.config.variables import EMBEDDED
-from gateway.dependency import Dependency, HeartbeatBus
+from gateway.dependency import Dependency, HeartbeatBus, Store
 from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.embedded.store import EmbeddedStore
-from gateway.measured import Store
 from gateway.observability.metrics import Metrics
 from gateway.rabbitmq.heartbeats import RabbitHeartbeats
 from gateway.rabbitmq.outbox import RabbitOutbox
@@ -79,6 +78,7 @@ def choose(settings: Settings, metrics: Metrics) -> Backends:
             database(settings.redis_url),
             idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
             on_connection=watch_store,
+            on_call=metrics.watch_store(),
         )
     else:
         store = RedisStore(
@@ -86,6 +86,7 @@ def choose(settings: Settings, metrics: Metrics) -> Backends:
             quota_prefix=settings.quota_prefix,
             idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
             on_connection=watch_store,
+            on_call=metrics.watch_store(),
         )
     if settings.rabbitmq_url.startswith(EMBEDDED):
         file = database(settings.rabbitmq_url)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from pipeline.ports import Claims, Quotas
 
 ConnectionWatcher = Callable[[bool], None]
 """Told True when a connection is up and usable, False when it is lost or blocked."""
+
+
+CallWatcher = Callable[[str, float, bool], None]
+"""Told of each call of the store: its operation, how many seconds it took, and whether it failed."""
+
+OPERATIONS = ("begin", "arm", "complete", "release", "suspend", "take", "give_back")
+"""The calls of a store, as ``pipeline.ports`` names them."""
+
+Result = TypeVar("Result")
+
+Step = Coroutine[Any, Any, Result]
+"""What a method of a port gives; whoever only passes a step on needs no coroutine of their own around it."""
+
+
+class Store(Claims, Quotas, Protocol):
+    """Claims and quotas lie together: taking quota and arming a claim is one step."""
 
 
 class Degraded(Exception):

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from gateway.config.settings import Settings
-from gateway.http.protocol import BoundedHttpProtocol
+from gateway.http.server import Http
 
 # Long enough for every request in flight to get its answer (see pipeline.boundary), short of the 15 s promised.
 _GRACE_SECONDS = 14
@@ -36,7 +36,8 @@ def serve(settings: Settings, workers: int) -> int:
         host=settings.host,
         port=settings.port,
         workers=workers,
-        http=BoundedHttpProtocol,
+        http=Http(),  # type: ignore[arg-type]  # uvicorn calls it and asks nothing more of it
+        interface="asgi3",
         ws="none",
         lifespan="on",
         log_config=None,

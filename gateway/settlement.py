@@ -16,7 +16,7 @@ from functools import partial
 
 from loguru import logger
 
-from gateway.measured import Step, Store
+from gateway.dependency import Step, Store
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable

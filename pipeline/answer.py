@@ -1,35 +1,48 @@
-"""An answer as it leaves, and the compact form in which a store keeps it for replay."""
+"""An answer as it leaves, how it is held until then, and the compact form in which a store keeps it for replay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 JSON = b"application/json"
 
 _ACCEPTED = b"v1"
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
 
 class Answer(NamedTuple):
-    """A whole answer: status, body, content type, and headers that concern this one answer only."""
+    """A whole answer: status, body, content type, and headers that concern this one answer only.
+
+    The content type may be empty, for a body that is.
+    """
 
     status: int
     body: bytes
     content_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Headers = ()
 
-    async def send(self, send: Send, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Send it as ASGI messages, with these headers besides its own."""
-        headers = [
+    async def send(self, send: Send) -> None:
+        """Hand it to a ``Reply`` as it is, and to any other ASGI ``send`` as the messages of ASGI."""
+        if isinstance(send, Reply):
+            send.take(self)
+            return
+        await send({"type": "http.response.start", "status": self.status, "headers": self.all_headers()})
+        await send({"type": "http.response.body", "body": self.body})
+
+    def all_headers(self, more: Iterable[tuple[bytes, bytes]] = ()) -> list[tuple[bytes, bytes]]:
+        """The headers that describe the body, its own, and ``more``."""
+        if not self.content_type:
+            return [(b"content-length", b"%d" % len(self.body)), *self.headers, *more]
+        return [
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
             *self.headers,
-            *more_headers,
+            *more,
         ]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
 
     def pack(self, tracking_id: str) -> bytes:
         """What a store keeps: status, content type and body. A plain 202 needs two bytes."""
@@ -45,6 +58,57 @@ class Answer(NamedTuple):
         head, _, body = packed.partition(b"\n")
         status, _, content_type = head.partition(b" ")
         return cls(int(status), body, content_type)
+
+
+class Reply:
+    """An ASGI ``send`` that holds the answer. ``on_answer`` is called when it is there.
+
+    Our own stages hand over an ``Answer``; of one that speaks ASGI the messages are put together. ``answer`` is None
+    until it is whole.
+    """
+
+    __slots__ = ("_on_answer", "_parts", "_start", "answer")
+
+    def __init__(self, on_answer: Callable[[], None] | None = None) -> None:
+        self.answer: Answer | None = None
+        self._on_answer = on_answer
+        self._start: Message | None = None
+        self._parts: list[bytes] = []
+
+    def take(self, answer: Answer) -> None:
+        """The answer is there. Raises ``RuntimeError`` when there was one already."""
+        if self.answer is not None:
+            raise RuntimeError("a request has one answer")
+        self.answer = answer
+        if self._on_answer is not None:
+            self._on_answer()
+
+    def whole(self) -> Answer:
+        """The answer. Raises ``RuntimeError`` when there is none."""
+        if self.answer is None:
+            raise RuntimeError("no stage has answered")
+        return self.answer
+
+    async def __call__(self, message: Message) -> None:
+        """Take one ASGI message of an answer."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if self._start is None:
+            raise RuntimeError(f"'{message['type']}' came before 'http.response.start'")
+        self._parts.append(message.get("body", b""))
+        if message.get("more_body", False):
+            return
+        fields = self._start.get("headers", ())
+        described = {name.lower(): value for name, value in fields}
+        own = tuple(
+            (name, value)
+            for name, value in fields
+            if name.lower() not in (b"content-type", b"content-length")
+        )
+        body = b"".join(self._parts)
+        content_type = described.get(b"content-type", JSON if body else b"")
+        self.take(Answer(self._start["status"], body, content_type, own))
 
 
 def accepted(tracking_id: str) -> Answer:

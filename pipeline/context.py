@@ -9,14 +9,10 @@ from typing import Any, TypeVar
 from starlette.types import Receive, Scope
 
 from pipeline import payload
+from pipeline.deadline import Deadline, Deadlines
 from pipeline.ids import random_uuid
 from pipeline.payload import Payload
-from pipeline.timer import Timer, Timers
-
-BODY_SECONDS = 10.0
-"""How long a body may take to arrive."""
-REQUEST_SECONDS = 10.0
-"""How long a request may take from its body on; shorter than a claim's lease, so that no late step finds it resumed."""
+from pipeline.stopwatch import Stopwatch
 
 _KEY = "sms.context"
 
@@ -29,8 +25,7 @@ class Context:
     ``is_send`` tells a send from the other paths, ``is_reading`` that its body is still arriving, ``may_be_published``
     that its message may be on the queue, by this request or by an earlier one under its key, and ``is_published`` that
     the outbox has confirmed it. ``headers`` go into the answer whatever it will be. ``api_key_hint`` is the part of the
-    API key that logs may show, ``timer`` the request's deadline, and ``inner_seconds`` what the stages inside the
-    present one took.
+    API key that logs may show, ``deadline`` bounds the request's time, and ``stopwatch`` knows which stage it is in.
     """
 
     # Most requests leave these as they are, so they are set on none. The type checker knows a misspelt one, as slots
@@ -39,21 +34,20 @@ class Context:
     may_be_published = False
     is_reading = False
     api_key_hint: str | None = None
-    inner_seconds = 0.0
     _tracking_id: str | None = None
     _payload: Payload | None = None
     _fields: Mapping[bytes, bytes] | None = None
 
-    def __init__(self, scope: Scope, timers: Timers, *, is_send: bool = False) -> None:
-        # Not the scope itself, which holds this context: a circle would wait for the garbage collector.
+    def __init__(self, scope: Scope, deadlines: Deadlines, *, is_send: bool = False) -> None:
+        # Not the scope itself, which holds this context: a reference cycle would wait for the garbage collector.
         self._method: str = scope["method"]
         self._path: str = scope["path"]
         self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._facts: dict[type, Any] = {}
         self.is_send = is_send
-        self.arrived = time.perf_counter()
         self.headers: dict[bytes, bytes] = {}
-        self.timer = Timer(BODY_SECONDS, timers)
+        self.deadline = Deadline(deadlines)
+        self.stopwatch = Stopwatch(time.perf_counter())
         scope[_KEY] = self
 
     @staticmethod
@@ -100,24 +94,19 @@ class Context:
     async def payload(self, receive: Receive) -> Payload:
         """The request's body, read at the first call.
 
-        Raises what ``pipeline.payload.read`` raises. From here on the request has ``REQUEST_SECONDS``.
+        Raises what ``pipeline.payload.read`` raises. From here on the request has ``deadline.REQUEST_SECONDS``.
         """
         if self._payload is None:
             self.is_reading = True
             raw = await payload.read(self.header, receive)
             self.is_reading = False
-            self.timer.reschedule(self.timer.from_now(REQUEST_SECONDS))
+            self.deadline.body_is_there()
             self._payload = payload.parse(raw)
         return self._payload
 
     def fingerprint(self, body: Payload) -> bytes:
         """SHA-256 over method, route and canonical body: what makes two requests under one key the same."""
         return body.fingerprint(self._method, self._path)
-
-    def hurry(self, seconds: float) -> None:
-        """Give a body that is still arriving this many seconds at the most."""
-        if self.is_reading and not self.timer.expired():
-            self.timer.reschedule(min(self.timer.from_now(seconds), self.timer.when()))
 
 
 def _fields(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

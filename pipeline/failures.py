@@ -4,8 +4,8 @@
     ├── Refused           nothing was published: what was taken is given back
     └── OutcomeUnknown    it may have been published: what was taken is kept
 
-A stage raises; the boundary answers. What is refused before any boundary, an overload (``pipeline.admission``) and what
-is no HTTP (``gateway.http.protocol``), is rendered here, too.
+A stage raises; the boundary answers. What is no HTTP is refused before any boundary, by the server's protocol, and is
+rendered here, too.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
@@ -144,6 +144,10 @@ class Quotas(Protocol):
         """
 
 
+Outcome = Literal["confirmed", "refused", "unknown"]
+"""What is known of a publish."""
+
+
 class Outbox(Protocol):
     """Where accepted messages are stored for the delivery side."""
 
@@ -160,6 +164,9 @@ class Telemetry(Protocol):
 
     def stopwatch(self, stage: str) -> Callable[[float], None]:
         """Takes the seconds of its own that this stage spent on each request. Asked for once."""
+
+    def published(self, outcome: Outcome, seconds: float) -> None:
+        """The outbox has answered, after so long."""
 
     def replayed(self) -> None:
         """A stored answer was sent again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from starlette.types import Receive, Scope, Send
 
 from pipeline import codes
@@ -10,7 +12,16 @@ from pipeline.context import Context
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Claim, Client, Message, Route
 from pipeline.failures import OutcomeUnknown, Refused
-from pipeline.ports import BrokerRefused, ClaimLost, Claims, Clock, Outbox, StoreUnavailable
+from pipeline.ports import (
+    BrokerRefused,
+    ClaimLost,
+    Claims,
+    Clock,
+    Outbox,
+    Outcome,
+    StoreUnavailable,
+    Telemetry,
+)
 from pipeline.providers import Providers
 from pipeline.store_policy import StorePolicy
 
@@ -27,6 +38,7 @@ class Publish:
         providers: Providers,
         config_fingerprint: ConfigFingerprint,
         clock: Clock,
+        telemetry: Telemetry,
         claim_policy: StorePolicy,
     ) -> None:
         self.outbox = outbox
@@ -34,6 +46,7 @@ class Publish:
         self.providers = providers
         self.config_fingerprint = config_fingerprint
         self.clock = clock
+        self.telemetry = telemetry
         self.claim_policy = claim_policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,15 +62,21 @@ class Publish:
         )
         await self._arm(context)
         was_in_doubt, context.may_be_published = context.may_be_published, True
+        outcome: Outcome = "unknown"
+        began = time.perf_counter()
         try:
             await self.outbox.publish(envelope)
+            outcome = "confirmed"
         except BrokerRefused as error:
+            outcome = "refused"
             # This request has put nothing on the queue; an earlier one under its key may have.
             context.may_be_published = was_in_doubt
             raise Refused(codes.SERVICE_UNAVAILABLE, retry_after=1) from error
         except BaseException as error:
             # Whatever else went wrong after the publish began, a bug or a cancellation: the broker may have it.
             raise OutcomeUnknown from error
+        finally:
+            self.telemetry.published(outcome, time.perf_counter() - began)
         # From here on it is accepted, whatever else may fail on the way out.
         context.is_published = True
         await accepted(context.tracking_id).send(send)

@@ -1,4 +1,4 @@
-"""The protocol of a stage, and the stopwatch that stands before each of them.
+"""The protocol of a stage, and the mark before each of them.
 
 A stage is a pure ASGI middleware. Its life, in order:
 
@@ -17,14 +17,13 @@ A stage is a pure ASGI middleware. Its life, in order:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.context import Context
-from pipeline.failures import NotAccepted
 from pipeline.ports import Telemetry
 
 Facts = frozenset[type]
@@ -50,37 +49,25 @@ class Stage:
 
 
 class Timed:
-    """Measures the stage inside it: its own time, without that of the stages further in.
+    """Stands before a stage and notes when a request enters it; ``observe`` takes the stage's own seconds of each."""
 
-    And it names the stage to a failure that comes from there.
-    """
-
-    def __init__(self, app: ASGIApp, stage: str, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, stage: str, observe: Callable[[float], None]) -> None:
         self.app = app
         self.stage = stage
-        self.observe = telemetry.stopwatch(stage)
+        self.observe = observe
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        context = Context.of(scope)
-        inner_before, context.inner_seconds = context.inner_seconds, 0.0
-        started = time.perf_counter()
-        try:
-            await self.app(scope, receive, send)
-        except NotAccepted as failure:
-            if failure.stage is None:
-                failure.stage = self.stage
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            self.observe(seconds - context.inner_seconds)
-            context.inner_seconds = inner_before + seconds
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Note it, and be the stage: no frame of its own lies on the stack while the request is inside."""
+        stopwatch = Context.of(scope).stopwatch
+        stopwatch.deepest = self
+        stopwatch.laps.append((self, time.perf_counter(), 0.0))
+        return self.app(scope, receive, send)
 
 
 def timed(stages: Sequence[tuple[str, Middleware]], telemetry: Telemetry) -> list[Middleware]:
-    """The stages, outermost first, each behind its stopwatch."""
+    """The stages, outermost first, each timed."""
     return [
         middleware
         for name, stage in stages
-        for middleware in (Middleware(Timed, stage=name, telemetry=telemetry), stage)
+        for middleware in (Middleware(Timed, stage=name, observe=telemetry.stopwatch(name)), stage)
     ]

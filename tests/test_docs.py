@@ -28,7 +28,7 @@ from gateway.embedded.outbox import Waiting
 from gateway.observability.metrics import MULTIPROC_DIR, Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
-from pipeline import codes, context, order, payload
+from pipeline import codes, deadline, order, payload
 from tests.faults.faults import FAULTS
 from tests.support.gateways import SEND, Gateway
 
@@ -316,7 +316,7 @@ class TestExamples:
         ttl = properties["ttl_seconds"]
         for stated in (
             f"at most {payload.MAX_BODY_BYTES // 1024} KiB",
-            f"A body has {context.BODY_SECONDS:g} s to arrive and the rest another {context.REQUEST_SECONDS:g} s",
+            f"A body has {deadline.BODY_SECONDS:g} s to arrive and the rest another {deadline.REQUEST_SECONDS:g} s",
             f"{properties['text']['minLength']} to {properties['text']['maxLength']} characters",
             f"up to {properties['providers']['maxItems']} provider names",
             f"{ttl['minimum']} to {ttl['maximum']} seconds, {ttl['default']} when left out",
@@ -421,7 +421,7 @@ class TestPages:
         assert found["proxy_request_buffering"] == "on"
         # A send has its answer by then.
         assert int(found["proxy_read_timeout"].removesuffix("s")) > (
-            context.BODY_SECONDS + context.REQUEST_SECONDS
+            deadline.BODY_SECONDS + deadline.REQUEST_SECONDS
         )
 
     @pytest.mark.parametrize("package", ["pipeline", "gateway"])

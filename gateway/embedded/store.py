@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date
 from functools import partial
 from typing import TypeVar
 
-from gateway.dependency import ConnectionWatcher
+from gateway.dependency import CallWatcher, ConnectionWatcher
 from gateway.embedded import claims, quotas
 from gateway.embedded.database import Database
 from gateway.embedded.failures import DatabaseError, NotDone
@@ -44,11 +45,13 @@ class EmbeddedStore:
         lease_seconds: float = 15.0,
         call_seconds: float = 0.25,
         on_connection: ConnectionWatcher | None = None,
+        on_call: CallWatcher = lambda operation, seconds, has_failed: None,
     ) -> None:
         self.database = database
         self._ttl_ms = idempotency_ttl_seconds * 1000
         self._lease_ms = round(lease_seconds * 1000)
         self._call_seconds = call_seconds
+        self._on_call = on_call
         if on_connection is not None:
             database.watch(on_connection)
 
@@ -67,14 +70,14 @@ class EmbeddedStore:
     async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
         """See ``Claims.begin``."""
         step = partial(claims.begin, claim=claim, ttl_ms=self._ttl_ms, lease_ms=self._lease_ms)
-        found = await self._do(step)
+        found = await self._do("begin", step)
         if isinstance(found, claims.Answered):
             return Replay(Answer.unpack(found.packed, claim.tracking_id))
         return found
 
     async def arm(self, claim: Claim) -> None:
         """See ``Claims.arm``."""
-        _hold(await self._do(partial(claims.arm, claim=claim)))
+        _hold(await self._do("arm", partial(claims.arm, claim=claim)))
         claim.armed = True
 
     async def complete(self, claim: Claim, answer: Answer) -> None:
@@ -83,23 +86,23 @@ class EmbeddedStore:
         refused = answer.status != 202
         step = partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms, refused=refused)
         # The answer stands whether or not this is in time: done late, it still spares a retry the wait for the lease.
-        _hold(await self._do(step, withdraw=False))
+        _hold(await self._do("complete", step, withdraw=False))
 
     async def release(self, claim: Claim) -> None:
         """See ``Claims.release``."""
-        _hold(await self._do(partial(claims.release, claim=claim)))
+        _hold(await self._do("release", partial(claims.release, claim=claim)))
 
     async def suspend(self, claim: Claim) -> None:
         """See ``Claims.suspend``."""
-        _hold(await self._do(partial(claims.suspend, claim=claim)))
+        _hold(await self._do("suspend", partial(claims.suspend, claim=claim)))
 
     async def take(
         self, client: Client, day: date, token: str, claim: Claim | None
     ) -> Reservation | QuotaExceeded:
         """See ``Quotas.take``."""
         if claim is None:
-            return await self._do(partial(quotas.take, client=client, day=day, token=token))
-        taken = await self._do(partial(claims.take, claim=claim, client=client, day=day, token=token))
+            return await self._do("take", partial(quotas.take, client=client, day=day, token=token))
+        taken = await self._do("take", partial(claims.take, claim=claim, client=client, day=day, token=token))
         if taken is None:
             raise ClaimLost
         if isinstance(taken, Reservation):
@@ -109,13 +112,20 @@ class EmbeddedStore:
     async def give_back(self, reservation: Reservation) -> None:
         """See ``Quotas.give_back``."""
         day, token = reservation.day, reservation.token
-        await self._do(partial(quotas.give_back, client=reservation.client, day=day, token=token))
+        await self._do(
+            "give_back", partial(quotas.give_back, client=reservation.client, day=day, token=token)
+        )
 
-    async def _do(self, step: Operation[T], *, withdraw: bool = True) -> T:
+    async def _do(self, operation: str, step: Operation[T], *, withdraw: bool = True) -> T:
+        has_failed = False
+        began = time.perf_counter()
         try:
             return await self.database.run(step, self._call_seconds, withdraw=withdraw)
         except DatabaseError as error:
+            has_failed = True
             raise StoreUnavailable(str(error), may_be_done=not isinstance(error, NotDone)) from error
+        finally:
+            self._on_call(operation, time.perf_counter() - began, has_failed)
 
 
 def _hold(held: bool) -> None:

@@ -1,4 +1,4 @@
-"""The bounds on connections: how many there are, and how far each may send ahead of its answers."""
+"""The bounds on connections: how many there are, how long they idle, how far each may send ahead of its answers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import asyncio
 import resource
 import sys
 from collections.abc import Sized
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.server import ServerState
 
-from gateway.http.keepalive import Idling
-from gateway.http.transport import Turn
+from gateway.http.transport import WriteBatch
+from pipeline.timeouts import Timeouts
 
 OWN_FILES = 128
 """How many of the files that this process may have open are kept from connections: for its log, store and broker."""
@@ -25,25 +23,23 @@ MANY_WAITING = 16
 """From so many unanswered ones on nothing more is read from it, until there are fewer."""
 
 
-class Shared(NamedTuple):
-    """What all connections of a server have in common."""
+class Connection(Protocol):
+    """What may idle between two requests. Hashed by its identity."""
 
-    idling: Idling
-    turn: Turn
-    most_connections: int
-
-
-_OF_SERVER: WeakKeyDictionary[ServerState, Shared] = WeakKeyDictionary()
+    def timeout_keep_alive_handler(self) -> None:
+        """It has idled for too long."""
 
 
-def shared(server: ServerState, loop: asyncio.AbstractEventLoop, idle_seconds: float) -> Shared:
-    """What the connections of ``server``, which runs in ``loop``, share; made with the first of them."""
-    found = _OF_SERVER.get(server)
-    if found is None:
+class Shared:
+    """What all connections of one server have in common: how many may be open, their time to idle, their writes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, keep_alive_seconds: float) -> None:
+        self.idle: Timeouts[Connection] = Timeouts(
+            keep_alive_seconds, lambda connection: connection.timeout_keep_alive_handler()
+        )
+        self.batch = WriteBatch(loop)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - OWN_FILES)
-        found = _OF_SERVER[server] = Shared(Idling(idle_seconds), Turn(loop), most)
-    return found
+        self.most_connections = sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - OWN_FILES)
 
 
 class Flow(FlowControl):

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, with what it leaves open settled: the bounds of a request's head, and what is no HTTP.
 
 A head that is too large or too slow ends its connection. What the parser refuses is answered in the form of every other
-error. Who closes only his sending side, as some tools do after a request, gets his answer.
+error. A client that closes only its sending side, as some tools do after a request, gets its answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import http
 import re
-import sys
 from collections import deque
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,13 +17,15 @@ from urllib.parse import unquote
 
 import httptools
 from loguru import logger
+from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from gateway.http.cycle import Exchange
-from gateway.http.limits import MANY_WAITING, MOST_WAITING, Flow, shared
-from gateway.http.transport import WRITE_SECONDS, Outgoing
-from gateway.http.upgrade import pass_over
+from gateway.http.cycle import EXTENSIONS, Cycle
+from gateway.http.limits import MANY_WAITING, MOST_WAITING, Flow, Shared
+from gateway.http.transport import WRITE_SECONDS, BatchingTransport
+from gateway.http.upgrade import parser_behind
 from pipeline import codes
 from pipeline.failures import Refused
 from pipeline.ids import random_uuid
@@ -46,27 +47,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     ``limit_concurrency``, ``reset_contextvars``, ``root_path`` and WebSockets are not served here.
     """
 
-    transport: Outgoing  # type: ignore[mutable-override]  # uvicorn is given no other.
+    transport: BatchingTransport  # type: ignore[mutable-override]  # It is given no other.
+    flow: Flow  # type: ignore[mutable-override]  # As above.
 
-    def connection_made(self, transport: Any) -> None:
-        """A connection is there: its first head must come."""
-        common = shared(self.server_state, self.loop, self.timeout_keep_alive)
-        super().connection_made(Outgoing(transport, common.turn))
-        self._idling = common.idling
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any], shared: Shared
+    ) -> None:
+        super().__init__(config, server_state, app_state, shared.batch.loop)
+        self._shared = shared
         # They are answered in order: only the first is being served.
-        self._unanswered: deque[Exchange] = deque()
-        self.flow = Flow(self.transport, self._unanswered)
+        self._unanswered: deque[Cycle] = deque()
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._is_in_head = True
         self._is_in_body = False
-        # Whether the head has begun in an earlier packet: this one may hold its end, and a body behind it.
-        self._is_split = False
-        self._received = b""
         self._url = b""
         self._place = ("", b"", b"")
-        if len(self.connections) > common.most_connections:
+
+    def connection_made(self, transport: Any) -> None:
+        """A connection is there: its first head must come."""
+        super().connection_made(BatchingTransport(transport, self._shared.batch))
+        self.flow = Flow(self.transport, self._unanswered)
+        if len(self.connections) > self._shared.most_connections:
             self._refuse(Refused(codes.SERVICE_UNAVAILABLE, _TOO_MANY_CONNECTIONS, retry_after=1))
         self._bound_head()
 
@@ -75,13 +78,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._end_head()
         self._end_write_timer()
         self.transport.lost()
-        self._idling.discard(self)
-        for exchange in self._unanswered:  # uvicorn tells only the latest.
-            exchange.disconnected = True
-            exchange.message_event.set()
-        # Those that wait for their turn get none: they must not hold this connection, nor it them.
-        for exchange in islice(self._unanswered, 1, None):
-            exchange.forget()
+        self._shared.idle.discard(self)
+        for cycle in self._unanswered:  # uvicorn tells only the latest.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        # Those that were not begun never will be: they must not keep this connection in memory, nor it them.
+        for cycle in islice(self._unanswered, 1, None):
+            cycle.forget()
         self._unanswered.clear()
         super().connection_lost(exc)
 
@@ -110,21 +113,32 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there; if they belong to a head that is still arriving they are counted."""
-        if not (self._is_in_body or self._is_split):
-            data = pass_over(data)
         if self._is_in_head:
             self._head_bytes += len(data)
-        self._received = data
-        super().data_received(data)
-        self._is_split = self._is_in_head
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse(_refusal(error, data))
         if self._is_in_head:
             self._bound_head()
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
 
+    def _decline(self, rest: bytes) -> None:
+        """Serve a request that offers to upgrade as one that does not. ``rest`` is what came behind its head."""
+        # After a CONNECT nobody knows where the next request begins.
+        if self.parser.get_method() != b"CONNECT":
+            # The parser took the request to end with its head.
+            self._is_in_body = self.cycle.more_body = True
+            self.parser = parser_behind(self.headers, self.cycle.keep_alive, self)
+            if rest:
+                self.data_received(rest)
+
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a head."""
-        self._idling.discard(self)
+        self._shared.idle.discard(self)
         self._is_in_head = True
         self.url = b""
         self.headers = []
@@ -143,9 +157,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._end_head()
         parser = self.parser
         method = parser.get_method()
-        if parser.should_upgrade() and method != b"CONNECT":
-            # The offer came in pieces. Refused rather than served without its body.
-            raise ValueError("an offer to upgrade")
         if len(self._unanswered) >= MOST_WAITING:
             # Those are answered, and the connection ends with them.
             raise ValueError("too many requests ahead of their answers")
@@ -165,8 +176,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
+            "extensions": EXTENSIONS,
         }
-        self.cycle = exchange = Exchange(
+        self.cycle = cycle = Cycle(
             scope,
             self.transport,
             self.flow,
@@ -177,28 +189,28 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.on_response_complete,
         )
         self._is_in_body = True
-        self._unanswered.append(exchange)
+        self._unanswered.append(cycle)
         if len(self._unanswered) == 1:
-            exchange.begin(self.app, self.loop, self.tasks)
+            cycle.begin(self.app, self.loop, self.tasks)
         elif len(self._unanswered) >= MANY_WAITING:
             self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         """The parser has seen a part of the body."""
-        exchange = self.cycle
-        if not exchange.response_complete:
-            exchange.body += body
-            if len(exchange.body) > HIGH_WATER_LIMIT:
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            exchange.message_event.set()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The parser has seen the whole request."""
         self._is_in_body = False
-        exchange = self.cycle
-        if not exchange.response_complete:
-            exchange.more_body = False
-            exchange.message_event.set()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """An answer has left: the next request on the connection is served, or the connection idles."""
@@ -210,7 +222,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._unanswered:
             self._unanswered[0].begin(self.app, self.loop, self.tasks)
         elif not self._is_in_head:
-            self._idling.add(self, self.loop)
+            self._shared.idle.add(self)
 
     def _located(self, url: bytes) -> tuple[str, bytes, bytes]:
         """The path, decoded and raw, and the query. Remembered, since a connection asks for the same again and again.
@@ -226,16 +238,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._url = url
         return self._place
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what the parser refused; called while its exception is handled."""
-        if isinstance(sys.exception(), httptools.HttpParserInvalidMethodError) and _METHOD.match(
-            self._received
-        ):
-            allow = ((b"allow", b"GET, HEAD, POST"),)
-            self._refuse(Refused(codes.METHOD_NOT_ALLOWED, headers=allow))
-        else:
-            self._refuse(Refused(codes.BAD_REQUEST))
-
     def _refuse(self, refused: Refused) -> None:
         if self._end_with_the_last_whole():
             # Earlier requests on this connection wait for their answers, and must not get this one.
@@ -243,14 +245,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         tracking_id = random_uuid()
         answer = refused.answer(tracking_id, datetime.now(UTC))
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", answer.content_type),
-            (b"content-length", str(len(answer.body)).encode()),
-            (b"x-tracking-id", tracking_id.encode()),
-            (b"connection", b"close"),
-            *answer.headers,
-        ]
+        more = ((b"x-tracking-id", tracking_id.encode()), (b"connection", b"close"))
+        headers = [*self.server_state.default_headers, *answer.all_headers(more)]
         first = f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}\r\n".encode()
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
         logger.bind(tracking_id=tracking_id, status=answer.status, error_code=refused.code.name).log(
@@ -283,3 +279,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def _refusal(error: httptools.HttpParserError, data: bytes) -> Refused:
+    """What is said of bytes that the parser did not take."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
+        return Refused(codes.METHOD_NOT_ALLOWED, headers=((b"allow", b"GET, HEAD, POST"),))
+    return Refused(codes.BAD_REQUEST)

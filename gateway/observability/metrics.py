@@ -23,6 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway import __version__
+from gateway.dependency import OPERATIONS, CallWatcher
 from gateway.observability.tallies import Tallies
 from pipeline.providers import Providers
 
@@ -170,6 +171,21 @@ class Metrics:
         gauge = self.connection_up.labels(dependency)
         gauge.set(0)
         return gauge.set
+
+    def watch_store(self) -> CallWatcher:
+        """Counts and measures the calls of the store."""
+        seconds = {
+            operation: self.tallies.histogram(self.store_seconds.labels(operation))
+            for operation in OPERATIONS
+        }
+        errors = {operation: self.store_errors.labels(operation) for operation in OPERATIONS}
+
+        def watch(operation: str, took_seconds: float, has_failed: bool) -> None:
+            seconds[operation](took_seconds)
+            if has_failed:
+                errors[operation].inc()
+
+        return watch
 
     def watch_spool(self, look: Callable[[], tuple[float, float]]) -> None:
         """Have every scrape ask ``look`` how many messages wait in the spool, and the oldest for how many seconds."""

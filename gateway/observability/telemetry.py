@@ -14,7 +14,7 @@ from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Client, Message
 from pipeline.failures import NotAccepted
-from pipeline.ports import BrokerRefused, BrokerUnknown, ClaimLost, StoreUnavailable
+from pipeline.ports import BrokerRefused, BrokerUnknown, ClaimLost, Outcome, StoreUnavailable
 
 # Causes that are no bugs: their words are ours, for people, and say nothing of the message.
 _EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
@@ -31,12 +31,21 @@ class GatewayTelemetry:
     def __init__(self, metrics: Metrics, log: Log) -> None:
         self.metrics = metrics
         self.log = log
+        self._publishes = {
+            outcome: metrics.tallies.counter(metrics.publishes.labels(outcome))
+            for outcome in ("confirmed", "refused", "unknown")
+        }
         # Looked up once: a label costs more than all that is counted of a request.
         self._counts: dict[tuple[Counter, *tuple[str, ...]], CounterTally] = {}
 
     def stopwatch(self, stage: str) -> Observe:
         """Takes the seconds of its own that this stage spent on each request."""
         return self.metrics.tallies.histogram(self.metrics.stage_seconds.labels(stage))
+
+    def published(self, outcome: Outcome, seconds: float) -> None:
+        """The outbox has answered, after so long."""
+        self._publishes[outcome].inc()
+        self.metrics.observe_publish(seconds)
 
     def replayed(self) -> None:
         """A stored answer was sent again."""
@@ -68,7 +77,7 @@ class GatewayTelemetry:
 
     def answered(self, context: Context, status: int, failure: NotAccepted | None) -> None:
         """The request is over; ``failure`` holds the cause where it was not accepted."""
-        seconds = time.perf_counter() - context.arrived
+        seconds = time.perf_counter() - context.stopwatch.arrived
         client = context.get(Client)
         if context.is_send:
             self._measure(status, seconds)

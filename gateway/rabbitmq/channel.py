@@ -14,10 +14,10 @@ from typing import Any
 from aiormq import Channel, DeliveryError, PublishError
 from aiormq.channel import Returning
 
-from gateway.deadlines import Deadlines
 from gateway.rabbitmq.frames import Kind, Template
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerRefused, BrokerUnknown
+from pipeline.timeouts import Timeouts, fail
 
 
 class ClosedChannel(BrokerRefused):
@@ -49,7 +49,7 @@ class ConfirmChannel:
         self._session = session
         self._channel = channel
         self._template = Template(kind, channel.number, channel.max_content_size)
-        self._deadlines = Deadlines(confirm_seconds)
+        self._timeouts: Timeouts[asyncio.Future[object]] = Timeouts(confirm_seconds, fail)
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._is_retired = False
@@ -91,7 +91,7 @@ class ConfirmChannel:
         channel.confirmations[tag] = confirmation = _Confirmation(loop=channel.loop)
         channel.message_id_delivery_tag[message_id] = tag
         self._session.write(frames)
-        self._deadlines.watch(confirmation)
+        self._timeouts.add(confirmation)
         self._in_flight += 1
         try:
             await confirmation
@@ -105,9 +105,10 @@ class ConfirmChannel:
                 # So aiormq marks a publish that is answered: its acknowledgement may come yet, and means nothing.
                 channel.confirmations[tag] = Returning(loop=channel.loop)
             if isinstance(error, TimeoutError):
-                raise Unconfirmed(f"no confirm within {self._deadlines.seconds:g} s") from error
+                raise Unconfirmed(f"no confirm within {self._timeouts.seconds:g} s") from error
             raise
         finally:
+            self._timeouts.discard(confirmation)
             channel.message_id_delivery_tag.pop(message_id, None)
             self._in_flight -= 1
             if not self._in_flight and self._is_retired:

@@ -16,9 +16,9 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address
-from gateway.redis.bound import within
 from gateway.redis.link import Link, NotSent
 from gateway.redis.slots import Node, Slots
+from pipeline.timeouts import within
 
 _logger = logging.getLogger(__name__)
 

@@ -15,11 +15,10 @@ import hiredis
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from gateway.deadlines import Deadlines
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address, Connection
-from gateway.redis.bound import pause
 from gateway.redis.session import REPLICA, Call, Session
+from pipeline.timeouts import Timeouts, fail, pause
 
 _logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class Link:
         # While a session is ready and something is unsent, a flush is under way.
         self._unsent: list[tuple[Call, bytes]] = []
         self._session: Session | None = None
-        self._deadlines = Deadlines(call_seconds)
+        self._timeouts: Timeouts[Call] = Timeouts(call_seconds, fail)
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -96,7 +95,7 @@ class Link:
         loop = self._loop
         assert loop is not None
         call: Call = loop.create_future()
-        self._deadlines.watch(call)
+        self._timeouts.add(call)
         if not self._unsent:
             # With all that is asked in this turn.
             loop.call_soon(self._flush)
@@ -140,7 +139,7 @@ class Link:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 connection = (await self.address.find()).connection()
                 await _greet(connection)
-            self._session = Session(connection, self._flush)
+            self._session = Session(connection, self._flush, self._timeouts)
             _logger.info("Redis at %s: connected", self.address)
             self._on_connection(True)
             try:

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
 
 from gateway.redis.address import Connection
+from pipeline.timeouts import Timeouts
 
 REPLICA = "the server is a replica, which takes no writes"
 
@@ -28,10 +29,12 @@ class Session(asyncio.Protocol):
 
     redis-py would take two coroutines and two wake-ups for each reply, this takes a turn of a loop. A reply or an
     error is the same as redis-py's own. ``lost`` ends in the error after which the connection is of no more use.
-    ``on_drained`` is called when it is ready again after it was not.
+    ``on_drained`` is called when it is ready again after it was not. A call waits in ``timeouts`` until its reply.
     """
 
-    def __init__(self, connection: Connection, on_drained: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: Connection, on_drained: Callable[[], None], timeouts: Timeouts[Call]
+    ) -> None:
         reader, writer = connection._reader, connection._writer  # noqa: SLF001 - redis-py has no other way to them
         assert reader is not None
         assert writer is not None
@@ -41,6 +44,7 @@ class Session(asyncio.Protocol):
         self.in_flight: deque[Call] = deque()
         """The calls that wait for a reply, in the order in which they were sent."""
         self._on_drained = on_drained
+        self._timeouts = timeouts
         self._is_full = False
         # No pushes to tell from replies: they come with RESP3 only, and the address asks for RESP2.
         self._reader = hiredis.Reader(
@@ -80,6 +84,7 @@ class Session(asyncio.Protocol):
                     continue
                 self.replies += 1
                 call = self.in_flight.popleft()
+                self._timeouts.discard(call)
                 if not call.done():
                     call.set_result(reply)
         except IndexError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import Any
 
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
-from gateway.dependency import ConnectionWatcher
+from gateway.dependency import CallWatcher, ConnectionWatcher, Result, Step
 from gateway.redis import packing, scripts, urls
-from gateway.redis.bound import within
 from gateway.redis.cluster import ClusterAddress, ClusterLink
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link, NotSent
@@ -26,6 +27,7 @@ from pipeline.ports import (
     Replay,
     StoreUnavailable,
 )
+from pipeline.timeouts import within
 
 # A day's counter is of use until the day is over, and while a request of that day may still give back.
 _COUNTER_SECONDS = 2 * 86400
@@ -57,11 +59,13 @@ class RedisStore:
         lease_seconds: float = 15.0,
         call_seconds: float = 0.25,
         on_connection: ConnectionWatcher = lambda _: None,
+        on_call: CallWatcher = lambda operation, seconds, has_failed: None,
     ) -> None:
         self._keys = Keys(quota_prefix)
         self._lease_ms = round(lease_seconds * 1000)
         self._keep_ms = idempotency_ttl_seconds * 1000
         self._call_seconds = call_seconds
+        self._on_call = on_call
         try:
             address = urls.parse(url)
         except ValueError as error:
@@ -90,119 +94,97 @@ class RedisStore:
         """Disconnect."""
         await self._link.close()
 
-    async def begin(self, claim: Claim) -> Begun | Replay | InProgress | OtherPayload:
+    def begin(self, claim: Claim) -> Step[Begun | Replay | InProgress | OtherPayload]:
         """See ``Claims``. Begun twice with one token, it gives the same again."""
-        reply = await self._call(
-            scripts.BEGIN,
-            (self._record(claim),),
-            (claim.fingerprint, claim.token, self._lease_ms, self._keep_ms),
-        )
-        match reply:
-            case [b"begun", armed]:
-                return Begun(armed == 1)
-            case [b"replay", packed]:
-                answer = packing.unpack(packed, claim.tracking_id)
-                return Replay(Answer.unpack(answer, claim.tracking_id))
-            case [b"in progress", milliseconds_left]:
-                return InProgress(milliseconds_left)
-            case [b"other payload"]:
-                return OtherPayload()
-        raise self._not_understood()
+        arguments = (claim.fingerprint, claim.token, self._lease_ms, self._keep_ms)
+        return self._call("begin", scripts.BEGIN, (self._record(claim),), arguments, partial(_begun, claim))
 
-    async def arm(self, claim: Claim) -> None:
+    def arm(self, claim: Claim) -> Step[None]:
         """See ``Claims``."""
-        self._hold(await self._call(scripts.ARM, (self._record(claim),), (claim.token,)))
-        claim.armed = True
+        return self._call("arm", scripts.ARM, (self._record(claim),), (claim.token,), partial(_armed, claim))
 
-    async def complete(self, claim: Claim, answer: Answer) -> None:
+    def complete(self, claim: Claim, answer: Answer) -> Step[None]:
         """See ``Claims``. A refusal gives back what is still charged under the claim."""
         keys: tuple[bytes, ...] = (self._record(claim),)
         if answer.status != 202:
             keys += (self._keys.counters(claim.client),)
         packed = packing.pack(answer.pack(claim.tracking_id), claim.tracking_id)
-        arguments = (claim.token, packed, self._keep_ms)
-        self._hold(await self._call(scripts.COMPLETE, keys, arguments))
+        return self._call("complete", scripts.COMPLETE, keys, (claim.token, packed, self._keep_ms), _held)
 
-    async def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> Step[None]:
         """See ``Claims``."""
         keys = (self._record(claim), self._keys.counters(claim.client))
-        self._hold(await self._call(scripts.RELEASE, keys, (claim.token,)))
+        return self._call("release", scripts.RELEASE, keys, (claim.token,), _held)
 
-    async def suspend(self, claim: Claim) -> None:
+    def suspend(self, claim: Claim) -> Step[None]:
         """See ``Claims``."""
-        self._hold(await self._call(scripts.SUSPEND, (self._record(claim),), (claim.token,)))
+        return self._call("suspend", scripts.SUSPEND, (self._record(claim),), (claim.token,), _held)
 
-    async def take(
+    def take(
         self, client: Client, day: date, token: str, claim: Claim | None
-    ) -> Reservation | QuotaExceeded:
+    ) -> Step[Reservation | QuotaExceeded]:
         """See ``Quotas``. Taken twice with one token, it counts once."""
         limit = "" if client.daily_quota is None else client.daily_quota
         counters = self._keys.counters(client.name)
+        read = partial(_taken, client, token, claim)
         if claim is None:
-            reply = await self._call(
+            return self._call(
+                "take",
                 scripts.TAKE_WITHOUT_CLAIM,
                 (self._keys.reservation(client.name, token), counters),
                 (day.isoformat(), limit, _COUNTER_SECONDS, _RESERVATION_MS),
+                read,
             )
-        else:
-            reply = await self._call(
-                scripts.TAKE_WITH_CLAIM,
-                (self._record(claim), counters),
-                (claim.token, day.isoformat(), limit, _COUNTER_SECONDS),
-            )
-        match reply:
-            case [b"taken", used, charged]:
-                if claim is not None:
-                    claim.armed = True
-                charged_day = date.fromisoformat(charged.decode())
-                return Reservation(client.name, charged_day, client.daily_quota, used, token)
-            case [b"exceeded", used]:
-                return QuotaExceeded(used)
-            case [b"lost"]:
-                raise ClaimLost
-        raise self._not_understood()
+        return self._call(
+            "take",
+            scripts.TAKE_WITH_CLAIM,
+            (self._record(claim), counters),
+            (claim.token, day.isoformat(), limit, _COUNTER_SECONDS),
+            read,
+        )
 
-    async def give_back(self, reservation: Reservation) -> None:
+    def give_back(self, reservation: Reservation) -> Step[None]:
         """See ``Quotas``."""
         keys = (
             self._keys.reservation(reservation.client, reservation.token),
             self._keys.counters(reservation.client),
         )
-        await self._call(scripts.GIVE_BACK, keys, (_RESERVATION_MS,))
+        return self._call("give_back", scripts.GIVE_BACK, keys, (_RESERVATION_MS,), _given_back)
 
     def _record(self, claim: Claim) -> bytes:
         return self._keys.claim(claim.client, claim.key)
 
-    def _hold(self, held: Any) -> None:
-        match held:
-            case 1:
-                return
-            case 0:
-                raise ClaimLost
-        raise self._not_understood()
-
     async def _call(
-        self, script: Script, keys: tuple[bytes, ...], arguments: tuple[bytes | str | int, ...]
-    ) -> Any:
-        started = time.monotonic()
+        self,
+        operation: str,
+        script: Script,
+        keys: tuple[bytes, ...],
+        arguments: tuple[bytes | str | int, ...],
+        read: Callable[[Any], Result],
+    ) -> Result:
+        """What ``read`` makes of the script's reply. Raises ``StoreUnavailable``, and what ``read`` raises."""
+        unavailable: StoreUnavailable | None = None
+        began = time.perf_counter()
         try:
             try:
-                return await self._link.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                reply = await self._link.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
                 # A server that has restarted, or was told to forget its scripts, has done nothing yet.
-                seconds_left = started + self._call_seconds - time.monotonic()
+                seconds_left = began + self._call_seconds - time.perf_counter()
                 evaluated = self._link.execute("EVAL", script.source, len(keys), *keys, *arguments)
-                return await within(seconds_left, evaluated)
+                reply = await within(seconds_left, evaluated)
+            return read(reply)
         except (TimeoutError, RedisError) as error:
             unavailable = self._unavailable(error)
+        except _Unexpected:
+            # The reply is not repeated: nobody knows what it holds.
+            unavailable = StoreUnavailable(
+                f"Redis at {self._link.address}: the reply to a script is none that it gives: see what answers there"
+            )
+        finally:
+            self._on_call(operation, time.perf_counter() - began, unavailable is not None)
         # Not from within: what Redis said may hold a secret.
         raise unavailable
-
-    def _not_understood(self) -> StoreUnavailable:
-        # The reply is not repeated: nobody knows what it holds.
-        return StoreUnavailable(
-            f"Redis at {self._link.address}: the reply to a script is none that it gives: see what answers there"
-        )
 
     def _unavailable(self, error: TimeoutError | RedisError) -> StoreUnavailable:
         reason = str(error)
@@ -211,3 +193,54 @@ class RedisStore:
         # A full server refuses a script at its first write.
         may_be_done = not isinstance(error, (NotSent, OutOfMemoryError))
         return StoreUnavailable(f"Redis at {self._link.address}: {reason}", may_be_done=may_be_done)
+
+
+class _Unexpected(Exception):
+    """A reply that the script does not give."""
+
+
+def _begun(claim: Claim, reply: Any) -> Begun | Replay | InProgress | OtherPayload:
+    match reply:
+        case [b"begun", armed]:
+            return Begun(armed == 1)
+        case [b"replay", packed]:
+            answer = packing.unpack(packed, claim.tracking_id)
+            return Replay(Answer.unpack(answer, claim.tracking_id))
+        case [b"in progress", milliseconds_left]:
+            return InProgress(milliseconds_left)
+        case [b"other payload"]:
+            return OtherPayload()
+    raise _Unexpected
+
+
+def _taken(client: Client, token: str, claim: Claim | None, reply: Any) -> Reservation | QuotaExceeded:
+    match reply:
+        case [b"taken", used, charged]:
+            if claim is not None:
+                claim.armed = True
+            charged_day = date.fromisoformat(charged.decode())
+            return Reservation(client.name, charged_day, client.daily_quota, used, token)
+        case [b"exceeded", used]:
+            return QuotaExceeded(used)
+        case [b"lost"]:
+            raise ClaimLost
+    raise _Unexpected
+
+
+def _armed(claim: Claim, reply: Any) -> None:
+    _held(reply)
+    claim.armed = True
+
+
+def _held(reply: Any) -> None:
+    """The claim was still the caller's."""
+    match reply:
+        case 1:
+            return
+        case 0:
+            raise ClaimLost
+    raise _Unexpected
+
+
+def _given_back(reply: Any) -> None:
+    """Whether there was anything to give back is of no interest."""

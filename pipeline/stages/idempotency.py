@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
-from pipeline.answer import JSON, Answer, accepted
+from pipeline.answer import Answer, Reply, accepted
 from pipeline.context import Context
 from pipeline.facts import Claim, Client
 from pipeline.failures import OutcomeUnknown, Refused
@@ -75,7 +75,7 @@ class Idempotency(Stage):
             case Begun(armed):
                 claim.armed = context.may_be_published = armed
                 context.add(claim)
-                await self._hold(context, claim, scope, receive, send)
+                await self._serve(context, claim, scope, receive, send)
             case Replay(answer):
                 self.telemetry.replayed()
                 context.headers[b"idempotent-replayed"] = b"true"
@@ -85,24 +85,27 @@ class Idempotency(Stage):
             case OtherPayload():
                 raise Refused(codes.IDEMPOTENCY_KEY_REUSED)
 
-    async def _hold(self, context: Context, claim: Claim, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, context: Context, claim: Claim, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Await the inner answer, settle the claim by it, and only then let it leave."""
-        held = _Held()
+        back_here = context.stopwatch.back_here()
+        reply = Reply(back_here)
         try:
-            await self.app(scope, receive, held)
-            answer = held.answer()
+            await self.app(scope, receive, reply)
+            answer = reply.whole()
             if answer.status != 202 and context.may_be_published:
                 # An operator's stage has answered instead of raising, and cannot know what is on the queue.
                 raise OutcomeUnknown
         except BaseException as failure:
+            back_here()
             await self._settle_failure(context, claim, failure)
             raise
         if answer.status == 202:
             await self._settle(context, "complete", claim, answer)
         else:
             await self._settle(context, "release", claim)
-        for message in held.messages:
-            await send(message)
+        await answer.send(send)
 
     async def _settle_failure(self, context: Context, claim: Claim, failure: BaseException) -> None:
         if context.is_published:
@@ -130,21 +133,6 @@ class Idempotency(Stage):
             await getattr(self.claims, step)(claim, *answer)
         except (StoreUnavailable, ClaimLost) as error:
             self.policy.note(context, step, error)
-
-
-class _Held:
-    """An ASGI ``send`` that keeps the answer."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def __call__(self, message: Message) -> None:
-        self.messages.append(message)
-
-    def answer(self) -> Answer:
-        start, parts = self.messages[0], self.messages[1:]
-        body = b"".join([part.get("body", b"") for part in parts])
-        return Answer(start["status"], body, dict(start.get("headers", ())).get(b"content-type", JSON))
 
 
 def parse_key(header: bytes) -> str:

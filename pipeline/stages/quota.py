@@ -42,6 +42,7 @@ class Quota(Stage):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         context = Context.of(scope)
+        back_here = context.stopwatch.back_here()
         client, claim = context[Client], context.get(Claim)
         # What is taken under a claim is the claim's: its own token says so.
         token = random_token() if claim is None else claim.token
@@ -72,6 +73,7 @@ class Quota(Stage):
             await self.app(scope, receive, send)
         finally:
             if may_be_taken and not context.may_be_published:
+                back_here()
                 await self._give_back(context, reservation)
                 if reservation.used:
                     _tell(context, reservation.limit, reservation.remaining + 1, now)

@@ -9,7 +9,7 @@ from datetime import date
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
-from gateway.measured import Store
+from gateway.dependency import Store
 from pipeline.answer import Answer
 from pipeline.envelope import Envelope
 from pipeline.facts import Claim, Client, Reservation

@@ -17,11 +17,12 @@ from typing import Any
 from starlette.types import ASGIApp
 
 import schemas
-from gateway.measured import Store
+from gateway.dependency import Store
 from gateway.settlement import SettlingStore
 from pipeline import wiring
 from pipeline.answer import Answer, accepted
 from pipeline.boundary import Boundary
+from pipeline.deadline import Deadlines
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Client
 from pipeline.ports import (
@@ -126,12 +127,15 @@ class Scene:
             providers=self.providers,
             config_fingerprint=_FINGERPRINT,
             clock=self.clock,
+            telemetry=telemetry,
             claim_policy=StorePolicy("publish", REJECT, telemetry),
         )
         options = {"quota": {"on_store_error": self.on_quota_error}} if "quota" in self.order else {}
         for _, stage in reversed(wiring.build(self.order, options, services)):
             app = stage.cls(app, *stage.args, **stage.kwargs)
-        process.app = Boundary(app, self.clock, telemetry)
+        # A deadline passes where the test says so, and nowhere else.
+        deadlines = Deadlines(body_seconds=86400, request_seconds=86400)
+        process.app = Boundary(app, self.clock, telemetry, deadlines=deadlines)
         return process
 
     # What may happen.
@@ -205,7 +209,7 @@ class Scene:
     async def _expire(self, call: Call, happens: Happens) -> None:
         assert isinstance(call.caller, Attempt)
         await self._leave(call, happens)
-        call.caller.context.timer.reschedule(asyncio.get_running_loop().time())
+        call.caller.context.deadline.expire()
         await self._rest()
 
     def kill(self, number: int, happens: Happens) -> None:
@@ -345,9 +349,7 @@ class Scene:
         return [
             call
             for call in self.gate.waiting
-            if isinstance(call.caller, Attempt)
-            and call.caller.context.timer.when() is not None
-            and not call.caller.context.timer.expired()
+            if isinstance(call.caller, Attempt) and not call.caller.context.deadline.is_over
         ]
 
     def has_room(self) -> bool:

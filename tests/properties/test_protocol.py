@@ -30,12 +30,11 @@ from hypothesis.stateful import (
 )
 
 from gateway import settlement
+from gateway.dependency import Store
 from gateway.embedded.database import Database
 from gateway.embedded.failures import DatabaseError
 from gateway.embedded.store import EmbeddedStore
-from gateway.measured import Store
 from gateway.redis.store import RedisStore
-from pipeline import context
 from pipeline.ports import StoreUnavailable
 from pipeline.store_policy import ALLOW, REJECT
 from tests.properties.cast import BODIES, KEYS, LIMITS, ORDERS, Attempt
@@ -247,8 +246,6 @@ async def _start(store: RedisStore | EmbeddedStore) -> None:
 
 @pytest.fixture(params=["redis", "embedded"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(context, "BODY_SECONDS", NEVER_SECONDS)
-    monkeypatch.setattr(context, "REQUEST_SECONDS", NEVER_SECONDS)
     monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 0)
     found: Place = request.getfixturevalue(f"{request.param}_place")
     monkeypatch.setattr(Protocol, "place", found, raising=False)

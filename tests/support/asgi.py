@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.answer import Answer, accepted
 from pipeline.context import Context
+from pipeline.deadline import Deadlines
 from pipeline.failures import NotAccepted
-from pipeline.timer import Timers
+from pipeline.ports import Outcome
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 BODY = b'{"to": "+14155552671", "text": "Hello"}'
@@ -48,7 +49,7 @@ class Exchange:
     @cached_property
     def context(self) -> Context:
         """The request's context; made when it is first asked for, which must be inside an event loop."""
-        return Context(self.scope, Timers())
+        return Context(self.scope, Deadlines())
 
     async def receive(self) -> Message:
         return self.incoming.pop(0) if self.incoming else {"type": "http.disconnect"}
@@ -60,7 +61,7 @@ class Exchange:
         """Send it through ``app``, with these facts in its context, as if a boundary stood around it."""
         for fact in facts:
             self.context.add(fact)
-        with self.context.timer:
+        with self.context.deadline:
             await app(self.scope, self.receive, self.send)
         return self
 
@@ -137,6 +138,7 @@ class Ears:
     """A telemetry that remembers what it was told."""
 
     left: list[tuple[str, float]] = field(default_factory=list)
+    publishes: list[str] = field(default_factory=list)
     replays: int = 0
     store_failures: list[tuple[str, str, str]] = field(default_factory=list)
     overloads: list[tuple[str, str]] = field(default_factory=list)
@@ -144,6 +146,10 @@ class Ears:
 
     def stopwatch(self, stage: str) -> Callable[[float], None]:
         return lambda seconds: self.left.append((stage, seconds))
+
+    def published(self, outcome: Outcome, seconds: float) -> None:
+        assert seconds >= 0
+        self.publishes.append(outcome)
 
     def replayed(self) -> None:
         self.replays += 1

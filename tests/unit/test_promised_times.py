@@ -15,7 +15,7 @@ from gateway.observability.metrics import Metrics
 from gateway.rabbitmq import connection
 from gateway.redis import link
 from gateway.redis import store as redis_store
-from pipeline import boundary, context
+from pipeline import boundary, deadline
 
 ROOT = Path(__file__).parents[2]
 README, ARCHITECTURE = (
@@ -64,8 +64,8 @@ PROMISES: dict[str, tuple[str, str]] = {
     "write": (README, f"may take none of its answers ({transport.WRITE_SECONDS:g} s)"),
     "requests ahead": (README, f"ahead of their answers ({limits.MOST_WAITING}),"),
     "own files": (README, f"less {limits.OWN_FILES} that it keeps for itself"),
-    "body": (ARCHITECTURE, f"| {context.BODY_SECONDS:g} s for the body,"),
-    "request": (ARCHITECTURE, f", {context.REQUEST_SECONDS:g} s for the rest,"),
+    "body": (ARCHITECTURE, f"| {deadline.BODY_SECONDS:g} s for the body,"),
+    "request": (ARCHITECTURE, f", {deadline.REQUEST_SECONDS:g} s for the rest,"),
     "body after SIGTERM": (
         ARCHITECTURE,
         f"bodies that are still arriving have {boundary._DRAIN_BODY_SECONDS:g} s",
@@ -84,7 +84,7 @@ def test_what_is_promised_is_what_is_built(page: str, promise: str) -> None:
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_a_request_ends_seconds_before_its_lease(store: Any) -> None:
     """Its last step is still to be taken after its deadline, and may take as long as a call."""
-    ended_seconds = context.REQUEST_SECONDS + store._call_seconds
+    ended_seconds = deadline.REQUEST_SECONDS + store._call_seconds
     assert store._lease_ms / 1000 - ended_seconds > 2
 
 
@@ -95,15 +95,15 @@ def test_a_request_ends_seconds_before_its_lease(store: Any) -> None:
 )
 def test_a_reservation_is_remembered_for_as_long_as_it_may_be_given_back(note_seconds: float) -> None:
     """A give-back that is tried again for the last time still finds whether anything was taken."""
-    assert note_seconds > settlement.OWED_SECONDS + context.REQUEST_SECONDS
+    assert note_seconds > settlement.OWED_SECONDS + deadline.REQUEST_SECONDS
 
 
 def test_what_has_begun_is_answered_before_the_process_is_ended() -> None:
     """After SIGTERM: the rest of a body, then the request, then the server's own patience, then the promise."""
-    answered_seconds = boundary._DRAIN_BODY_SECONDS + context.REQUEST_SECONDS
+    answered_seconds = boundary._DRAIN_BODY_SECONDS + deadline.REQUEST_SECONDS
     assert answered_seconds < serve._GRACE_SECONDS < END_SECONDS
 
 
 def test_a_sender_who_takes_no_answer_is_given_up_before_a_request_is() -> None:
     """Otherwise it would hold up the end of the process."""
-    assert transport.WRITE_SECONDS < context.REQUEST_SECONDS
+    assert transport.WRITE_SECONDS < deadline.REQUEST_SECONDS

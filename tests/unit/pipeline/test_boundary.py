@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from typing import Any
 
 import pytest
+from starlette.middleware import Middleware
 from starlette.types import Message, Receive, Scope, Send
 
+from pipeline import boundary as boundary_module
 from pipeline import codes
-from pipeline import context as context_module
-from pipeline.answer import Answer
-from pipeline.boundary import CLIENT_CLOSED_REQUEST, Boundary
+from pipeline.answer import Answer, accepted
+from pipeline.boundary import CLIENT_CLOSED_REQUEST, WHOLE_RESPONSE, Boundary
 from pipeline.context import Context
+from pipeline.deadline import Deadlines
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
+from pipeline.stage import Stage, timed
 from schemas import load
 from tests.support.asgi import Ears, Exchange, Inner, StandingClock
 
 
-def around(inner: Any, ears: Ears | None = None) -> Boundary:
-    return Boundary(inner, StandingClock(), ears or Ears())
+def around(inner: Any, ears: Ears | None = None, **options: Any) -> Boundary:
+    return Boundary(inner, StandingClock(), ears or Ears(), **options)
 
 
 def told(ears: Ears) -> tuple[int, str | None]:
@@ -57,7 +59,7 @@ async def test_an_answer_of_a_stage_needs_no_headers_of_its_own() -> None:
 
     exchange = await Exchange().arriving_at(around(inner, ears))
     assert exchange.status == 403
-    assert set(exchange.headers) == {"x-tracking-id"}
+    assert set(exchange.headers) == {"x-tracking-id", "content-length"}
     assert told(ears) == (403, None)
 
 
@@ -85,36 +87,36 @@ async def test_a_bug_is_an_internal_error_without_a_trace() -> None:
     assert failure.__cause__ is bug
 
 
-async def test_a_body_that_does_not_arrive_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive_is_a_timeout() -> None:
     """Reading past its deadline is 408, and the connection is closed: its rest may still come."""
-    monkeypatch.setattr(context_module, "BODY_SECONDS", 0.01)
+    deadlines = Deadlines(body_seconds=0.01)
 
     async def reading(scope: Scope, receive: Receive, send: Send) -> None:
         await Context.of(scope).payload(asyncio.Event().wait)  # type: ignore[arg-type]  # It never gives a message.
 
     ears = Ears()
-    exchange = await Exchange().arriving_at(around(reading, ears))
+    exchange = await Exchange().arriving_at(around(reading, ears, deadlines=deadlines))
     assert (exchange.status, exchange.json["error_code"]) == (408, "REQUEST_TIMEOUT")
     assert exchange.headers["connection"] == "close"
     assert told(ears) == (408, "REQUEST_TIMEOUT")
 
 
-async def test_work_that_takes_too_long_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_that_takes_too_long_is_unavailable() -> None:
     """Past its deadline a request is refused before its claim's lease is over."""
-    monkeypatch.setattr(context_module, "REQUEST_SECONDS", 0.01)
+    deadlines = Deadlines(request_seconds=0.01)
 
     async def working(scope: Scope, receive: Receive, send: Send) -> None:
         await Context.of(scope).payload(receive)
         await asyncio.sleep(5)
 
-    exchange = await Exchange().arriving_at(around(working))
+    exchange = await Exchange().arriving_at(around(working, deadlines=deadlines))
     assert (exchange.status, exchange.json["error_code"]) == (503, "SERVICE_UNAVAILABLE")
     assert exchange.headers["retry-after"] == "1"
 
 
-async def test_the_deadline_becomes_what_the_stages_make_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_deadline_becomes_what_the_stages_make_of_it() -> None:
     """A stage that knows better than "not served" what the deadline interrupted is believed."""
-    monkeypatch.setattr(context_module, "BODY_SECONDS", 0.01)
+    deadlines = Deadlines(body_seconds=0.01)
 
     async def publishing(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -122,7 +124,7 @@ async def test_the_deadline_becomes_what_the_stages_make_of_it(monkeypatch: pyte
         except asyncio.CancelledError as error:
             raise OutcomeUnknown from error
 
-    exchange = await Exchange().arriving_at(around(publishing))
+    exchange = await Exchange().arriving_at(around(publishing, deadlines=deadlines))
     assert exchange.json["error_code"] == "OUTCOME_UNKNOWN"
 
 
@@ -161,16 +163,16 @@ async def test_an_unknown_outcome_keeps_its_cause() -> None:
     assert failure is unknown
 
 
-async def test_the_deadline_after_a_publish_began_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_deadline_after_a_publish_began_is_unknown() -> None:
     """Also where no stage made anything of it."""
-    monkeypatch.setattr(context_module, "REQUEST_SECONDS", 0.01)
+    deadlines = Deadlines(request_seconds=0.01)
 
     async def publishing(scope: Scope, receive: Receive, send: Send) -> None:
         await Context.of(scope).payload(receive)
         Context.of(scope).may_be_published = True
         await asyncio.sleep(5)
 
-    exchange = await Exchange().arriving_at(around(publishing))
+    exchange = await Exchange().arriving_at(around(publishing, deadlines=deadlines))
     assert exchange.json["error_code"] == "OUTCOME_UNKNOWN"
 
 
@@ -275,44 +277,108 @@ async def test_what_is_no_request_passes_through() -> None:
     assert ears.answers == []
 
 
-async def test_draining_hurries_the_bodies_that_still_arrive() -> None:
+async def test_draining_hurries_the_bodies_that_still_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     """When the process ends, a body gets seconds, not its whole time; what has its body is left alone."""
-    draining = around(Inner())
-    reading, working = Exchange().context, Exchange().context
-    reading.is_reading = True
-    with reading.timer, working.timer:
-        before = working.timer.when()
-        draining.contexts |= {reading, working}
-        draining.drain()
-        latest = asyncio.get_running_loop().time() + 3
-        assert reading.timer.when() == pytest.approx(latest, abs=0.5)
-        assert working.timer.when() == before
+    monkeypatch.setattr(boundary_module, "_DRAIN_BODY_SECONDS", 0.05)
+    go_on = asyncio.Event()
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        context = Context.of(scope)
+        await context.payload(receive)
+        await go_on.wait()
+        await accepted(context.tracking_id).send(send)
+
+    draining = around(inner)
+    dripping = Exchange()
+    dripping.receive = asyncio.Event().wait  # type: ignore[assignment,method-assign]  # It never gives a message.
+    requests = [asyncio.create_task(one.arriving_at(draining)) for one in (dripping, Exchange())]
+    await asyncio.sleep(0)
+    draining.drain()
+    assert (await requests[0]).status == 408
+    await asyncio.sleep(0.1)
+    assert not requests[1].done()
+    go_on.set()
+    assert (await requests[1]).status == 202
 
 
-async def test_draining_hurries_the_others_though_one_is_over() -> None:
-    """A request whose deadline has just struck cannot be hurried any more, and keeps nobody from being hurried."""
-    draining = around(Inner())
-    over, reading = Exchange().context, Exchange().context
-    over.is_reading = reading.is_reading = True
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(TimeoutError), reading.timer, over.timer:
-        over.timer.reschedule(loop.time())
-        draining.contexts |= {over, reading}
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(1)
-        draining.drain()
-        assert reading.timer.when() == pytest.approx(loop.time() + 3, abs=0.5)
-
-
-async def test_a_request_is_known_while_it_is_served() -> None:
-    """So that it can be hurried; and it is a send where all are."""
-    known: list[int] = []
+async def test_a_request_is_counted_while_it_is_served() -> None:
+    """And no longer; and it is a send where all are."""
+    counted: list[int] = []
 
     async def looking(scope: Scope, receive: Receive, send: Send) -> None:
-        known.append(len(outermost.contexts))
+        counted.append(outermost.in_flight)
         assert Context.of(scope).is_send
         raise Refused(codes.UNAUTHORIZED)
 
-    outermost = Boundary(looking, StandingClock(), Ears(), is_send=True)
+    outermost = around(looking, is_send=True)
     await Exchange().arriving_at(outermost)
-    assert (known, outermost.contexts) == ([1], set())
+    assert (counted, outermost.in_flight) == ([1], 0)
+
+
+async def test_one_more_than_the_limit_is_refused_at_once() -> None:
+    """It is refused without reaching the inner app, is told when to come back, and later ones are served again."""
+    go_on = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await Answer(200, b"{}").send(send)
+
+    ears = Ears()
+    boundary = around(slow, ears, most_in_flight=2)
+    served = [asyncio.create_task(Exchange().arriving_at(boundary)) for _ in range(2)]
+    await asyncio.sleep(0)
+    refused = await Exchange().arriving_at(boundary)
+    assert (refused.status, refused.json["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+    assert load("error").violations(refused.json) == []
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["x-tracking-id"] == refused.json["tracking_id"]
+    assert ears.overloads == [(refused.json["tracking_id"], "SERVICE_UNAVAILABLE")]
+    go_on.set()
+    assert [one.status for one in await asyncio.gather(*served)] == [200, 200]
+    await Exchange().arriving_at(boundary)
+    assert boundary.in_flight == 0
+    assert len(ears.overloads) == 1
+
+
+async def test_a_request_that_fails_is_counted_out() -> None:
+    """A failure inside leaves no phantom in flight."""
+    boundary = around(Inner(RuntimeError("bug")), most_in_flight=1)
+    assert [(await Exchange().arriving_at(boundary)).status for _ in range(3)] == [500, 500, 500]
+    assert boundary.in_flight == 0
+
+
+async def test_a_request_that_nobody_answers_is_a_bug() -> None:
+    """Its sender must not be left waiting."""
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        """Neither answers nor raises."""
+
+    ears = Ears()
+    exchange = await Exchange().arriving_at(around(silent, ears))
+    assert (exchange.status, exchange.json["error_code"]) == (500, "INTERNAL_ERROR")
+    assert told(ears) == (500, "INTERNAL_ERROR")
+
+
+async def test_a_whole_answer_is_one_message_where_the_server_takes_it() -> None:
+    """The same status, headers and body as in the two messages of ASGI."""
+    plain = await Exchange().arriving_at(around(Inner(Answer(200, b"{}"))))
+    whole = Exchange()
+    whole.scope["extensions"] = {WHOLE_RESPONSE: {}}
+    await whole.arriving_at(around(Inner(Answer(200, b"{}"))))
+    (message,) = whole.sent
+    assert (message["type"], message["status"], message["body"]) == (WHOLE_RESPONSE, 200, b"{}")
+    assert [name for name, _ in message["headers"]] == [name for name, _ in plain.sent[0]["headers"]]
+
+
+async def test_a_failure_is_named_for_the_stage_that_was_entered_last() -> None:
+    """A stage refuses before it hands over, so whoever raised it is the last that was entered."""
+    ears = Ears()
+    stages = [("outer", Middleware(Stage)), ("inner", Middleware(Stage))]
+    app: Any = Inner(Refused(codes.UNAUTHORIZED))
+    for middleware in reversed(timed(stages, ears)):
+        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    await Exchange().arriving_at(around(app, ears))
+    ((_, _, failure),) = ears.answers
+    assert failure is not None
+    assert failure.stage == "inner"
+    assert [stage for stage, _ in ears.left] == ["inner", "outer"]

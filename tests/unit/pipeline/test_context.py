@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline import context as context_module
-from pipeline.context import BODY_SECONDS, REQUEST_SECONDS, Context
+from pipeline.context import Context
+from pipeline.deadline import Deadlines
 from pipeline.facts import Client, Message
 from pipeline.failures import Refused
 from pipeline.payload import ClientDisconnected
-from tests.support.asgi import BODY, JSON, Exchange
+from tests.support.asgi import BODY, Exchange
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ async def test_at_first_nothing_may_be_published() -> None:
 async def test_the_body_is_read_once() -> None:
     """Idempotency and validation share one reading and one parsing."""
     exchange = Exchange()
-    with exchange.context.timer:
+    with exchange.context.deadline:
         first = await exchange.context.payload(exchange.receive)
         assert await exchange.context.payload(exchange.receive) is first
     assert first.raw == BODY
@@ -128,21 +128,20 @@ async def test_the_body_is_read_once() -> None:
 
 async def test_a_request_has_its_own_time_from_its_body_on() -> None:
     """However long the body took, what is left to do has ``REQUEST_SECONDS``: less than a claim's lease."""
-    loop = asyncio.get_running_loop()
     exchange = Exchange()
-    with exchange.context.timer as timer:
-        assert timer.when() == pytest.approx(loop.time() + BODY_SECONDS, abs=0.5)
-        timer.reschedule(loop.time() + 1)
-        await exchange.context.payload(exchange.receive)
-        assert timer.when() == pytest.approx(loop.time() + REQUEST_SECONDS, abs=0.5)
-        assert not exchange.context.is_reading
+    deadlines = Deadlines(body_seconds=0.05, request_seconds=60)
+    context = Context(exchange.scope, deadlines)
+    with context.deadline as deadline:
+        await context.payload(exchange.receive)
+        assert not context.is_reading
+        await asyncio.sleep(0.1)
+    assert not deadline.is_over
 
 
-async def test_a_body_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_never_ends_is_cut_off() -> None:
     """The deadline for the body runs from arrival, and ``is_reading`` tells what it caught."""
-    monkeypatch.setattr(context_module, "BODY_SECONDS", 0.01)
-    context = Exchange().context
-    with pytest.raises(TimeoutError), context.timer:
+    context = Context(Exchange().scope, Deadlines(body_seconds=0.01))
+    with pytest.raises(TimeoutError), context.deadline:
         await context.payload(asyncio.Event().wait)  # type: ignore[arg-type]  # It never gives a message.
     assert context.is_reading
 
@@ -153,29 +152,14 @@ async def test_what_reading_raises_is_raised() -> None:
     with pytest.raises(Refused, match="UNSUPPORTED_MEDIA_TYPE"):
         await exchange.context.payload(exchange.receive)
     gone = Exchange(())
-    with gone.context.timer, pytest.raises(ClientDisconnected):
+    with gone.context.deadline, pytest.raises(ClientDisconnected):
         await gone.context.payload(gone.receive)
-
-
-async def test_hurrying_shortens_the_time_of_a_body_only() -> None:
-    """At the end of the process a slow body gets little time; work that has its body keeps its time."""
-    loop = asyncio.get_running_loop()
-    exchange = Exchange(headers=JSON)
-    context = exchange.context
-    with context.timer as timer:
-        context.hurry(3)
-        assert timer.when() == pytest.approx(loop.time() + BODY_SECONDS, abs=0.5)
-        context.is_reading = True
-        context.hurry(3)
-        assert timer.when() == pytest.approx(loop.time() + 3, abs=0.5)
-        context.hurry(60)
-        assert timer.when() == pytest.approx(loop.time() + 3, abs=0.5)
 
 
 async def test_method_and_path_are_part_of_the_fingerprint() -> None:
     """One key on two routes is two different requests."""
     exchange, other = Exchange(), Exchange(path="/api/v2/sms/send")
-    with exchange.context.timer, other.context.timer:
+    with exchange.context.deadline, other.context.deadline:
         body = await exchange.context.payload(exchange.receive)
         assert exchange.context.fingerprint(body) == exchange.context.fingerprint(body)
         assert exchange.context.fingerprint(body) != other.context.fingerprint(body)

@@ -40,6 +40,7 @@ class Place:
             providers=CATALOGUE,
             config_fingerprint=FINGERPRINT,
             clock=StandingClock(),
+            telemetry=self.ears,
             claim_policy=StorePolicy("publish", self.on_store_error, self.ears),
         )
         return await self.exchange.through(publish, *facts)
@@ -96,6 +97,7 @@ async def test_the_outcomes_are_kept_apart(outcome: BaseException, failure: str)
     assert raised.value.retry_after == 1
     assert raised.value.__cause__ is outcome
     assert place.exchange.sent == []
+    assert place.ears.publishes == ["refused" if failure == "SERVICE_UNAVAILABLE" else "unknown"]
 
 
 @pytest.mark.parametrize("was_in_doubt", [False, True])

@@ -1,0 +1,31 @@
+"""What uvicorn is given as its HTTP protocol: a maker of one for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.http.limits import Shared
+from gateway.http.protocol import BoundedHttpProtocol
+
+
+class Http:
+    """What uvicorn calls for each new connection of a server. Holds nothing before the first: workers get a copy."""
+
+    def __init__(self) -> None:
+        self._shared: Shared | None = None
+
+    def __call__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> BoundedHttpProtocol:
+        """The protocol of one connection; called inside the server's event loop."""
+        if self._shared is None:
+            self._shared = Shared(_loop or asyncio.get_running_loop(), config.timeout_keep_alive)
+        return BoundedHttpProtocol(config, server_state, app_state, self._shared)
