@@ -19,8 +19,12 @@ from gateway.config.fingerprint import fingerprint
 from gateway.config.variables import Variable
 from pipeline import order, wiring
 from pipeline.envelope import ConfigFingerprint
+from pipeline.ports import Exposure, GateSwitch
 from pipeline.providers import Providers
+from pipeline.wiring import Services
 
+# What opens something or is told something is not there while a configuration is judged.
+_LATER: Any = None
 _FILE_PARTS = ("pipeline", "stage", "clients", "providers")
 
 
@@ -137,14 +141,17 @@ class _Reader:
         pipeline = self._pipeline(disabled, options)
         configured_clients = ConfiguredClients(client_document)
         catalogue = providers.catalogue(provider_document)
-        services = {
-            **dict.fromkeys(("claims", "quotas", "telemetry", "provider_gate_enabled")),
-            "clock": SystemClock(),
-            "clients": configured_clients,
-            "providers": catalogue,
-            "schema": schemas.load("request"),
-            "is_loopback": is_loopback(scalars["host"]),
-        }
+        services = Services(
+            clients=configured_clients,
+            claims=_LATER,
+            quotas=_LATER,
+            providers=catalogue,
+            clock=SystemClock(),
+            telemetry=_LATER,
+            schema=schemas.load("request"),
+            exposure=Exposure(is_loopback(scalars["host"])),
+            gate_switch=GateSwitch(scalars["provider_gate_enabled"]),
+        )
         self.mistakes += wiring.mistakes(pipeline, options, services)
         if self.mistakes:
             raise ConfigurationError(self.mistakes)

@@ -270,9 +270,10 @@ def test_a_broken_env_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_stages_of_ones_own_are_built_by_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that asks the clock when it is made works; one that raises whatever it likes is a mistake."""
     (tmp_path / "acme_built.py").write_text(
+        "from pipeline.ports import Clock\n"
         "from pipeline.stage import Stage\n"
         "class Punctual(Stage):\n"
-        "    def __init__(self, app, clock, **options):\n"
+        "    def __init__(self, app, clock: Clock, **options):\n"
         "        super().__init__(app)\n"
         "        self.since = clock.now()\n"
         "        if 'broken' in options:\n"
