@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.config.sources import Sources
+from gateway.config.sources import IN_FILE, Sources
 from gateway.config.variables import Variable
 from pipeline import order
 
@@ -23,9 +23,13 @@ class ConfiguredStages:
 def read(sources: Sources, variable: Variable) -> ConfiguredStages:
     """The stages by ``variable`` or its part of the file, and by the tables ``[stage.NAME]``."""
     options, disabled = _tables(sources)
-    listed = _listed(sources, variable)
+    source, listed = _listed(sources, variable)
+    left_out = [name for name in dict.fromkeys(listed) if name in disabled]
+    if left_out:
+        names = ", ".join(f"'{name}'" for name in left_out)
+        source = f"{source}, without the disabled {names}"
     effective = tuple(name for name in listed if name not in disabled)
-    sources.mistakes += [f"{variable.name}: {mistake}" for mistake in order.mistakes(effective)]
+    sources.mistakes += [f"{source}: {mistake}" for mistake in order.mistakes(effective)]
     for name in options:
         if name not in listed:
             try:
@@ -60,17 +64,17 @@ def _tables(sources: Sources) -> tuple[dict[str, dict[str, Any]], dict[str, str]
     return options, disabled
 
 
-def _listed(sources: Sources, variable: Variable) -> tuple[str, ...]:
-    """The order as it is written, disabled stages included."""
+def _listed(sources: Sources, variable: Variable) -> tuple[str, tuple[str, ...]]:
+    """The order as it is written, disabled stages included, after the words for where it stands."""
     if sources.is_in_file(variable):
+        source = f"{variable.part} {IN_FILE}"
         listed = sources.file[variable.part]
-        if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):
-            sources.mistakes.append(
-                'pipeline: write a list of stage names, such as pipeline = ["auth", "validation"]'
-            )
-            return order.DEFAULT_ORDER
-        return tuple(listed)
+        if isinstance(listed, list) and all(isinstance(name, str) for name in listed):
+            return source, tuple(listed)
+        sources.mistakes.append(
+            f'{source}: write a list of stage names, such as {variable.part} = ["auth", "validation"]'
+        )
     text = sources.text(variable.name)
-    if text is None:
-        return order.DEFAULT_ORDER
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    if text is not None:
+        return variable.name, tuple(name.strip() for name in text.split(",") if name.strip())
+    return "the default order", order.DEFAULT_ORDER

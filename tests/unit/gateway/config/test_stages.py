@@ -50,3 +50,25 @@ def test_a_disabled_stage_has_a_reason_and_no_effect(tmp_path: Path) -> None:
     assert found.disabled == {"idempotency": "senders have no keys"}
     assert found.options == {"idempotency": {"on_store_error": "x"}}
     assert sources.warnings == ["there is no 'idempotency': a retry may send twice"]
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "source"),
+    [
+        ('pipeline = ["auth", "auth", "validation"]', {}, "pipeline in the file of GATEWAY_CONFIG"),
+        ("", {"PIPELINE": "auth,auth,validation"}, "PIPELINE"),
+        (
+            '[stage.quota]\ndisabled = "x"',
+            {"PIPELINE": "auth,auth,quota,validation"},
+            "PIPELINE, without the disabled 'quota'",
+        ),
+        ('[stage.auth]\ndisabled = "x"', {}, "the default order, without the disabled 'auth'"),
+    ],
+)
+def test_a_mistake_in_the_order_says_where_the_order_stands(
+    text: str, environ: dict[str, str], source: str, tmp_path: Path
+) -> None:
+    """Nobody looks for a variable that was never set, or for a stage that the order does have."""
+    _, sources = read(tmp_path, text, **environ)
+    assert sources.mistakes
+    assert {mistake.partition(": stage ")[0] for mistake in sources.mistakes} == {source}
