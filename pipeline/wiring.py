@@ -110,6 +110,7 @@ class _Parameters:
                     f"({type(error).__name__}: {error}): import what it names when the module runs, "
                     "not under 'if TYPE_CHECKING:'"
                 )
+                self.options[name] = False
                 continue
             meant = _ONCE_GIVEN_BY_NAME.get(name)
             if kind in fields:

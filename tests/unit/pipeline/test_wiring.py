@@ -254,7 +254,8 @@ def test_an_annotation_that_means_nothing_is_told(
 ) -> None:
     """It might be a service's: its import must not be for the type checker only."""
     name = asking(f"x: {annotation}", monkeypatch)
-    (told,) = wiring.mistakes([name], {}, SERVICES)
+    (told,) = wiring.mistakes([name], {name: {"x": 1}}, SERVICES)
+    assert wiring.mistakes([name], {}, SERVICES) == [told]
     assert told.startswith(f"[stage.{name}] x: the annotation '{annotation}' cannot be resolved ({reason}): ")
     assert told.endswith(": import what it names when the module runs, not under 'if TYPE_CHECKING:'")
 
