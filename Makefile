@@ -68,9 +68,10 @@ audit: $(VENV)/installed ## Look the installed packages up in the public lists o
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-fmt: $(VENV)/installed-lint ## Format the code and mend what can be mended
+fmt: $(VENV)/installed-lint ## Format the code, mend what can be mended, and write the tables of settings
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m gateway.config.reference
 
 build: ## Build the Docker image
 	docker build --tag sms-gateway .

@@ -31,6 +31,7 @@ from gateway.settlement import SettlingStore
 from pipeline import codes, wiring
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
+from pipeline.ports import Exposure, GateSwitch
 from pipeline.publish import Publish
 from pipeline.stage import Timed, timed
 from pipeline.store_policy import REJECT, StorePolicy
@@ -97,17 +98,17 @@ def create(configured: Settings, log: Log) -> Gateway:
         clock,
         metrics,
     )
-    services = {
-        "clients": configured.clients,
-        "claims": store,
-        "quotas": store,
-        "providers": configured.providers,
-        "clock": clock,
-        "telemetry": telemetry,
-        "schema": schemas.load("request"),
-        "is_loopback": configured.is_loopback,
-        "provider_gate_enabled": configured.provider_gate_enabled,
-    }
+    services = wiring.Services(
+        clients=configured.clients,
+        claims=store,
+        quotas=store,
+        providers=configured.providers,
+        clock=clock,
+        telemetry=telemetry,
+        schema=schemas.load("request"),
+        exposure=Exposure(configured.is_loopback),
+        gate_switch=GateSwitch(configured.provider_gate_enabled),
+    )
     # What the claim's stage does when the store fails it also holds for arming its claim.
     serves = "idempotency" in configured.pipeline
     claim_options = configured.stage_options.get("idempotency", {}) if serves else {}

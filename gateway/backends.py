@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from gateway.config.parsers import EMBEDDED
 from gateway.config.settings import Settings
-from gateway.config.variables import EMBEDDED
 from gateway.dependency import Dependency, HeartbeatBus, Store
 from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from gateway import __version__
 from gateway.config import clients, settings
+from gateway.config.parsers import EMBEDDED
 from gateway.config.settings import ConfigurationError, Settings
-from gateway.config.variables import EMBEDDED, RABBITMQ_URL, REDIS_URL
 from gateway.observability import logs
 from pipeline import order
 from pipeline.publish import Publish
@@ -88,7 +88,7 @@ def _prepare_files(configured: Settings) -> None:
     from gateway.embedded.failures import NotDone
 
     mistakes = []
-    for name, url in ((REDIS_URL.name, configured.redis_url), (RABBITMQ_URL.name, configured.rabbitmq_url)):
+    for name, url in (("REDIS_URL", configured.redis_url), ("RABBITMQ_URL", configured.rabbitmq_url)):
         if url.startswith(EMBEDDED):
             try:
                 Database(url.removeprefix(EMBEDDED)).prepare()
@@ -169,11 +169,10 @@ def _forward(options: argparse.Namespace) -> int:
 
 
 def _embedded_path() -> str:
-    url = settings.environment().get(RABBITMQ_URL.name, "")
+    url = settings.environment().get("RABBITMQ_URL", "")
     if not url.startswith(EMBEDDED):
-        name = RABBITMQ_URL.name
         raise ConfigurationError(
-            [f"{name}: names no embedded outbox: write {name}={EMBEDDED}PATH of its file"]
+            [f"RABBITMQ_URL: names no embedded outbox: write RABBITMQ_URL={EMBEDDED}PATH of its file"]
         )
     return url.removeprefix(EMBEDDED)
 

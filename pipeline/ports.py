@@ -159,6 +159,20 @@ class Outbox(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Who reaches the gateway: this machine only, or others too."""
+
+    is_loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GateSwitch:
+    """Whether the provider gate looks at the state of providers; names are resolved in any case."""
+
+    is_on: bool
+
+
 class Telemetry(Protocol):
     """What the pipeline tells about itself."""
 

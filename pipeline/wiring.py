@@ -1,22 +1,49 @@
-"""From the configured order to the stages: each class with its services and its options."""
+"""From the configured order to the stages: each class with its services, by type, and its options, by name."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
 from pipeline import order
-
-Services = Mapping[str, Any]
-"""What a stage's constructor may ask for, by the name of its parameter; ``pipeline.stage`` lists them."""
+from pipeline.ports import Claims, Clients, Clock, Exposure, GateSwitch, Quotas, Telemetry
+from pipeline.providers import Providers
+from schemas import Schema
 
 Options = Mapping[str, Mapping[str, Any]]
 """The tables ``[stage.NAME]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a stage's constructor may ask for: a parameter annotated with the type of a field is given that field."""
+
+    clients: Clients
+    claims: Claims
+    quotas: Quotas
+    providers: Providers
+    clock: Clock
+    telemetry: Telemetry
+    schema: Schema
+    exposure: Exposure
+    gate_switch: GateSwitch
+
+
+_TYPES: Mapping[str, type] = get_type_hints(Services)
+# Once services were given by name. A stage that was written then is told what to write, not given an option's default.
+_ONCE_GIVEN_BY_NAME: Mapping[str, type] = {
+    **_TYPES,
+    "is_loopback": Exposure,
+    "provider_gate_enabled": GateSwitch,
+}
+_CATCH_ALL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def build(names: Sequence[str], options: Options, services: Services) -> list[tuple[str, Middleware]]:
@@ -24,12 +51,13 @@ def build(names: Sequence[str], options: Options, services: Services) -> list[tu
     stages: list[tuple[str, Middleware]] = []
     for name in names:
         stage: Any = order.find(name)
-        stages.append((name, Middleware(stage, **_wired(stage, services), **options.get(name, {}))))
+        wired = _Parameters(stage).wired(services)
+        stages.append((name, Middleware(stage, **wired, **options.get(name, {}))))
     return stages
 
 
 def mistakes(names: Sequence[str], options: Options, services: Services) -> list[str]:
-    """Everything that is wrong with the stages' options, found by building each stage once around nothing.
+    """Everything that is wrong with the stages' constructors and options; builds each stage once around nothing.
 
     ``names`` need not be a legal order; those that are not known are passed over.
     """
@@ -39,18 +67,16 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
             stage: Any = order.find(name)
         except LookupError:  # A mistake of the order's, which tells it.
             continue
-        known = {key: value for key, value in _parameters(stage).items() if key not in services}
+        parameters = _Parameters(stage)
         given = options.get(name, {})
-        required = [option for option, parameter in known.items() if parameter.default is parameter.empty]
-        missing = [option for option in required if option not in given]
-        found += [f"[stage.{name}] {option}: must be set" for option in missing]
-        unknown = [] if _takes_any(stage) else [option for option in given if option not in known]
-        found += [f"[stage.{name}] {option}: {_unknown(option, list(known))}" for option in unknown]
+        wrong = [*parameters.mistakes, *parameters.missing(given)]
+        unknown = parameters.unknown(given)
+        found += [f"[stage.{name}] {mistake}" for mistake in (*wrong, *unknown.values())]
         accepted = {option: value for option, value in given.items() if option not in unknown}
-        if missing:
+        if wrong:
             continue
         try:
-            stage(_nothing, **_wired(stage, services), **accepted)
+            stage(_nothing, **parameters.wired(services), **accepted)
         except (TypeError, ValueError) as error:
             found.append(f"[stage.{name}] {error}")
         except Exception as error:  # noqa: BLE001 - an operator's stage may raise anything
@@ -58,28 +84,78 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
     return found
 
 
-def _wired(stage: Any, services: Services) -> dict[str, Any]:
-    return {parameter: services[parameter] for parameter in _parameters(stage) if parameter in services}
+class _Parameters:
+    """What a stage's constructor takes besides ``app``.
+
+    ``services``: the field of ``Services`` for each parameter that has its type. ``options``: all the others, each with
+    whether it must be set. ``mistakes``: what is wrong with the parameters themselves.
+    """
+
+    def __init__(self, stage: Any) -> None:
+        self.services: dict[str, str] = {}
+        self.options: dict[str, bool] = {}
+        self.mistakes: list[str] = []
+        self.takes_any = False
+        fields = {kind: field for field, kind in _TYPES.items()}
+        names = getattr(inspect.unwrap(stage.__init__), "__globals__", {})
+        for name, parameter in inspect.signature(stage).parameters.items():
+            self.takes_any |= parameter.kind is parameter.VAR_KEYWORD
+            if name == "app" or parameter.kind in _CATCH_ALL:
+                continue
+            try:
+                kind = _resolved(parameter.annotation, names)
+            except Exception as error:  # noqa: BLE001 - an annotation is an expression, and may raise anything
+                self.mistakes.append(
+                    f"{name}: the annotation '{parameter.annotation}' cannot be resolved "
+                    f"({type(error).__name__}: {error}): import what it names when the module runs, "
+                    "not under 'if TYPE_CHECKING:'"
+                )
+                self.options[name] = False
+                continue
+            meant = _ONCE_GIVEN_BY_NAME.get(name)
+            if kind in fields:
+                self.services[name] = fields[kind]
+            elif meant is not None:
+                self.mistakes.append(f"{name}: {_annotated(fields[meant], meant)}")
+            else:
+                self.options[name] = parameter.default is parameter.empty
+
+    def wired(self, services: Services) -> dict[str, Any]:
+        """The services for the parameters that ask for one."""
+        return {name: getattr(services, field) for name, field in self.services.items()}
+
+    def missing(self, given: Mapping[str, Any]) -> list[str]:
+        """What is said of the options that must be set and are not."""
+        required = [name for name, is_required in self.options.items() if is_required]
+        return [f"{name}: must be set" for name in required if name not in given]
+
+    def unknown(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """The given options that the stage does not take, each with what is said of it."""
+        if self.takes_any:
+            return {}
+        return {name: f"{name}: {self._unknown(name)}" for name in given if name not in self.options}
+
+    def _unknown(self, option: str) -> str:
+        near = difflib.get_close_matches(option, self.options, n=1)
+        if near:
+            return f"is not known: did you mean '{near[0]}'?"
+        return f"is not known: the stage takes {', '.join(self.options) or 'no options'}"
 
 
-def _parameters(stage: Any) -> dict[str, inspect.Parameter]:
-    """Those that have a name of their own, besides ``app``."""
-    catch_all = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(stage).parameters.items()
-    return {
-        name: parameter for name, parameter in parameters if name != "app" and parameter.kind not in catch_all
-    }
+def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
+    """What an annotation stands for. Raises whatever its expression raises."""
+    if annotation is inspect.Parameter.empty:
+        return None
+    holder: Any = SimpleNamespace(__annotations__={"it": annotation})
+    kind = get_type_hints(holder, names)["it"]
+    return kind if isinstance(kind, type) else None
 
 
-def _takes_any(stage: Any) -> bool:
-    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(stage).parameters.values())
-
-
-def _unknown(option: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(option, known, n=1)
-    if near:
-        return f"is not known: did you mean '{near[0]}'?"
-    return f"is not known: the stage takes {', '.join(known) or 'no options'}"
+def _annotated(field: str, kind: type) -> str:
+    return (
+        f"services are given by type: write '{field}: {kind.__name__}', "
+        f"with 'from {kind.__module__} import {kind.__name__}'"
+    )
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

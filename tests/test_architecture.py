@@ -58,7 +58,7 @@ MOST_ROOMS = 19
 ADAPTERS = ("gateway.redis", "gateway.rabbitmq", "gateway.embedded")
 MAY_KNOW_ADAPTERS = {
     "gateway/backends.py",  # the composition root of the adapters
-    "gateway/config/variables.py",  # a URL is judged by who will open it
+    "gateway/config/parsers.py",  # a URL is judged by who will open it
     "gateway/embedded/commands.py",
     "gateway/spool/spool.py",
 }

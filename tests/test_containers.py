@@ -22,14 +22,13 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from gateway.config import settings, variables
-from gateway.config.variables import Variable
+from gateway.config import settings
 from pipeline import order
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "compose.yml"
 EXAMPLE = (ROOT / ".env.example").read_text()
-VARIABLES = {value.name: value for value in vars(variables).values() if isinstance(value, Variable)}
+VARIABLES = {variable.name: variable for variable in settings.VARIABLES.values()}
 
 
 @pytest.fixture

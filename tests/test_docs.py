@@ -22,7 +22,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import schemas
 from gateway import cli
-from gateway.config import settings, variables
+from gateway.config import settings
 from gateway.embedded.commands import describe
 from gateway.embedded.outbox import Waiting
 from gateway.observability.metrics import MULTIPROC_DIR, Metrics
@@ -83,23 +83,6 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestConfiguration:
-    def test_every_variable_is_in_the_table_with_its_default(self) -> None:
-        rows = [(code(name)[0], default) for name, default, _ in table("variable")]
-        assert rows == [
-            (variable.name, NOTHING if variable.default is None else f"`{variable.default}`")
-            for variable in variables.ALL
-        ]
-
-    def test_env_example_names_every_variable_with_its_default(self) -> None:
-        lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-        named = dict(re.findall(r"^(#?[A-Z_]+)=(.*)$", "\n".join(lines), re.MULTILINE))
-        for variable in variables.ALL:
-            commented = named.get(f"#{variable.name}")
-            assert commented is not None or variable.name in named, f"{variable.name} is not in .env.example"
-            if commented is not None and variable.default is not None:
-                assert commented == variable.default, variable.name
-        assert dict(named)["#PIPELINE"] == ",".join(order.DEFAULT_ORDER)
-
     def test_env_example_is_a_valid_configuration(self) -> None:
         written = dotenv_values(ROOT / ".env.example", interpolate=False)
         assert settings.load({name: value for name, value in written.items() if value}).warnings == ()
@@ -119,14 +102,15 @@ class TestConfiguration:
     def test_the_urls_of_an_installation_are_valid(self) -> None:
         (example,) = [block for block in blocks("bash") if block.startswith("REDIS_URL=redis")]
         written = dotenv_values(stream=StringIO(example), interpolate=False)
-        for variable in (variables.REDIS_URL, variables.RABBITMQ_URL):
+        redis_url, rabbitmq_url = settings.VARIABLES["redis_url"], settings.VARIABLES["rabbitmq_url"]
+        for variable in (redis_url, rabbitmq_url):
             assert variable.read(written[variable.name] or "") == written[variable.name]
         (cluster,) = re.findall(r"`(amqp://\S+,amqp://\S+)`", README)
-        assert variables.RABBITMQ_URL.read(cluster) == cluster
+        assert rabbitmq_url.read(cluster) == cluster
         RabbitOutbox(cluster, Topology(), "server-a")
         of_redis = re.findall(r"`(redis\+\w+://\S+@\S+)`", README)
         assert len(of_redis) == 2
-        assert [variables.REDIS_URL.read(url) for url in of_redis] == of_redis
+        assert [redis_url.read(url) for url in of_redis] == of_redis
 
 
 class TestErrors:

@@ -1,27 +1,31 @@
-"""The settings: read from the environment and the TOML file, with every mistake reported at once."""
+"""The settings: the one declaration of each, and how all of them are loaded, with every mistake told at once."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from dotenv import dotenv_values
 
 import schemas
 from gateway.clock import SystemClock
-from gateway.config import clients, documents, providers, variables
+from gateway.config import clients, parsers, providers, stages
 from gateway.config.clients import ConfiguredClients
 from gateway.config.fingerprint import fingerprint
-from gateway.config.variables import Variable
-from pipeline import order, wiring
+from gateway.config.sources import FILE, Sources
+from gateway.config.variables import declared_in, part_of_file, setting
+from pipeline import wiring
 from pipeline.envelope import ConfigFingerprint
+from pipeline.order import DEFAULT_ORDER
+from pipeline.ports import Exposure, GateSwitch
 from pipeline.providers import Providers
+from pipeline.wiring import Services
 
-_FILE_PARTS = ("pipeline", "stage", "clients", "providers")
+# What opens something or is told something is not there while a configuration is judged.
+_LATER: Any = None
 
 
 class ConfigurationError(Exception):
@@ -32,32 +36,153 @@ class ConfigurationError(Exception):
         self.mistakes = mistakes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that operators configure. ``gateway.config.variables`` says what each means."""
+    """Everything that operators configure, in the order of the documentation, and what follows from it.
 
-    service_name: str
-    host: str
-    port: int
-    redis_url: str = field(repr=False)
-    rabbitmq_url: str = field(repr=False)
-    exchange: str
-    queue: str
-    queue_type: str
-    heartbeat_exchange: str
-    heartbeat_queue: str
-    spool: str | None
-    spool_max_messages: int
-    provider_gate_enabled: bool
-    idempotency_ttl_seconds: int
-    quota_prefix: str
-    heartbeat_interval_seconds: int
-    max_in_flight: int
-    log_level: str
-    clients: ConfiguredClients
-    providers: Providers
+    What is declared here is all there is to say of a setting: it is read, judged and documented by it. ``make fmt``
+    writes the table of the documentation and ``.env.example`` anew.
+    """
+
+    service_name: str = setting(
+        "SERVICE_NAME",
+        default="server-a",
+        read=parsers.service_name,
+        meaning="the name in log lines, heartbeats and on messages (`app_id`)",
+    )
+    host: str = setting(
+        "SERVER_A_HOST",
+        default="0.0.0.0",  # noqa: S104 - the contract's default
+        read=parsers.host,
+        meaning="the address to listen on; `127.0.0.1` for this machine only",
+    )
+    port: int = setting(
+        "SERVER_A_PORT", default="8000", read=parsers.whole(0, 65535), meaning="the port to listen on"
+    )
+    redis_url: str = setting(
+        "REDIS_URL",
+        is_required=True,
+        is_secret=True,
+        example="redis://127.0.0.1:6379/0",
+        read=parsers.redis_url,
+        meaning="where claims and quotas are kept: `redis://`, `rediss://` (TLS), `unix://PATH` (a socket of this "
+        "machine), `redis+sentinel://` and `redis+cluster://` (clusters; with TLS `rediss+sentinel://` and "
+        "`rediss+cluster://`), or `embedded:PATH` for an SQLite file",
+    )
+    rabbitmq_url: str = setting(
+        "RABBITMQ_URL",
+        is_required=True,
+        is_secret=True,
+        example="amqp://user:password@127.0.0.1:5672/",
+        read=parsers.rabbitmq_url,
+        meaning="where messages go: `amqp://`, `amqps://` (TLS), several of one cluster separated by commas, or "
+        "`embedded:PATH` for an SQLite file. Behind a `?`: `heartbeat`, `timeout`, `name`, `auth`, `cafile`, `capath`, "
+        "`cadata`, `certfile`, `keyfile`, `no_verify_ssl`; anything else is a mistake",
+    )
+    exchange: str = setting(
+        "RABBITMQ_EXCHANGE",
+        default="sms.outbound",
+        read=parsers.amqp_name,
+        meaning="the durable direct exchange that messages are published to",
+    )
+    queue: str = setting(
+        "RABBITMQ_QUEUE",
+        default="sms.outbound",
+        read=parsers.amqp_name,
+        meaning="the durable queue that Server B reads, bound by its own name",
+    )
+    queue_type: str = setting(
+        "RABBITMQ_QUEUE_TYPE",
+        default="quorum",
+        read=parsers.one_of("quorum", "classic"),
+        meaning="the type of that queue: `quorum` or `classic`",
+    )
+    heartbeat_exchange: str = setting(
+        "RABBITMQ_HEARTBEAT_EXCHANGE",
+        default="sms.heartbeat",
+        read=parsers.amqp_name,
+        meaning="the durable fanout exchange of heartbeats",
+    )
+    heartbeat_queue: str = setting(
+        "RABBITMQ_HEARTBEAT_QUEUE",
+        default="sms.heartbeat",
+        read=parsers.amqp_name,
+        meaning="the durable queue of heartbeats for Server B; the oldest fall out when it is full",
+    )
+    spool: str | None = setting(
+        "RABBITMQ_SPOOL",
+        example="var/spool.db",
+        read=parsers.path,
+        meaning="the path of a file in which messages wait while RabbitMQ cannot take them; unset, they are refused. "
+        "Not together with a `RABBITMQ_URL` of `embedded:PATH`",
+    )
+    spool_max_messages: int = setting(
+        "SPOOL_MAX_MESSAGES",
+        default="100000",
+        read=parsers.whole(1, 100_000_000),
+        meaning="how many messages may wait in it; then they are refused with 503",
+    )
+    provider_gate_enabled: bool = setting(
+        "PROVIDER_GATE_ENABLED",
+        default="true",
+        read=parsers.yes_or_no,
+        meaning="whether providers out of use are dropped; with `false` names are resolved and that is all",
+    )
+    idempotency_ttl_seconds: int = setting(
+        "IDEMPOTENCY_TTL_SECONDS",
+        default="86400",
+        # A record that ends before its own lease could be claimed twice.
+        read=parsers.whole(60, 31_536_000, "seconds"),
+        meaning="how many seconds the answer under an `Idempotency-Key` is kept",
+    )
+    quota_prefix: str = setting(
+        "QUOTA_PREFIX",
+        default="quota",
+        read=parsers.key_prefix,
+        meaning="how the keys of quotas begin in Redis",
+    )
+    heartbeat_interval_seconds: int = setting(
+        "HEARTBEAT_INTERVAL_SECONDS",
+        default="60",
+        read=parsers.whole(1, 86_400, "seconds"),
+        meaning="the seconds from one heartbeat to the next",
+    )
+    max_in_flight: int = setting(
+        "MAX_IN_FLIGHT",
+        default="512",
+        read=parsers.whole(1, 1_000_000),
+        meaning="how many sends one process works on at once; one more is refused at once with 503",
+    )
+    log_level: str = setting(
+        "LOG_LEVEL",
+        default="INFO",
+        read=parsers.log_level,
+        meaning="the least level that is logged: `TRACE`, `DEBUG`, `INFO`, `WARNING`, `ERROR`, `CRITICAL`",
+    )
+    clients: ConfiguredClients = part_of_file(  # noqa: RUF009 - it makes a field
+        "CLIENT_CONFIG",
+        "clients",
+        meaning='the clients, as JSON: API key, or `sha256:<hex of it>`, to `{"name", "is_active", "daily_quota"}`',
+    )
+    providers: Providers = part_of_file(  # noqa: RUF009 - it makes a field
+        "PROVIDERS_CONFIG",
+        "providers",
+        meaning='the providers, as JSON: name to `{"is_active", "is_operational", "aliases", "note"}`',
+    )
+    pipeline: tuple[str, ...] = part_of_file(
+        "PIPELINE",
+        "pipeline",
+        example=",".join(DEFAULT_ORDER),
+        meaning="the stages in their order, separated by commas; unset means the default order",
+    )
+    config_file: str | None = setting(
+        FILE,
+        example="gateway.toml",
+        read=str,
+        meaning="the path of a TOML file with any of `pipeline`, `[stage.NAME]`, `[clients]` and `[providers]`; what "
+        "it sets must not be set by a variable as well",
+    )
     config_fingerprint: ConfigFingerprint
-    pipeline: tuple[str, ...]
     disabled: Mapping[str, str]
     stage_options: Mapping[str, Mapping[str, Any]]
     warnings: tuple[str, ...]
@@ -66,6 +191,10 @@ class Settings:
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the gateway."""
         return is_loopback(self.host)
+
+
+VARIABLES = declared_in(Settings)
+"""Every environment variable, by the field of ``Settings`` that it sets."""
 
 
 def is_loopback(host: str) -> bool:
@@ -91,190 +220,56 @@ def load(environ: Mapping[str, str]) -> Settings:
 
     Raises ``ConfigurationError``. Opens nothing but that file; imports the operator's own stages.
     """
-    return _Reader(environ).settings()
+    sources = Sources(environ)
+    values = {field: sources.value(one) for field, one in VARIABLES.items() if not one.part}
+    sources.mistakes += _contradictions(values)
+    client_document = sources.document(VARIABLES["clients"], clients)
+    provider_document = sources.document(VARIABLES["providers"], providers)
+    configured = stages.read(sources, VARIABLES["pipeline"])
+    found = ConfiguredClients(client_document)
+    services = Services(
+        clients=found,
+        claims=_LATER,
+        quotas=_LATER,
+        providers=providers.catalogue(provider_document),
+        clock=SystemClock(),
+        telemetry=_LATER,
+        schema=schemas.load("request"),
+        exposure=Exposure(is_loopback(values["host"])),
+        gate_switch=GateSwitch(values["provider_gate_enabled"]),
+    )
+    sources.mistakes += wiring.mistakes(configured.pipeline, configured.options, services)
+    if sources.mistakes:
+        raise ConfigurationError(sources.mistakes)
+    return Settings(
+        **values,
+        clients=found,
+        providers=services.providers,
+        config_fingerprint=ConfigFingerprint(found.fingerprint, fingerprint(provider_document)),
+        pipeline=configured.pipeline,
+        disabled=configured.disabled,
+        stage_options=configured.options,
+        warnings=tuple(sources.warnings),
+    )
 
 
-class _Reader:
-    """Reads everything before it complains of anything."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
-        self.mistakes: list[str] = []
-        self.warnings: list[str] = []
-        self.file = self._read_file()
-
-    def settings(self) -> Settings:
-        v = variables
-        scalars = {
-            "service_name": self._value(v.SERVICE_NAME),
-            "host": self._value(v.HOST),
-            "port": self._value(v.PORT),
-            "redis_url": self._required(v.REDIS_URL, v.REDIS_EXAMPLE),
-            "rabbitmq_url": self._required(v.RABBITMQ_URL, v.RABBITMQ_EXAMPLE),
-            "exchange": self._value(v.EXCHANGE),
-            "queue": self._value(v.QUEUE),
-            "queue_type": self._value(v.QUEUE_TYPE),
-            "heartbeat_exchange": self._value(v.HEARTBEAT_EXCHANGE),
-            "heartbeat_queue": self._value(v.HEARTBEAT_QUEUE),
-            "spool": self._value(v.SPOOL),
-            "spool_max_messages": self._value(v.SPOOL_MAX_MESSAGES),
-            "provider_gate_enabled": self._value(v.GATE_ENABLED),
-            "idempotency_ttl_seconds": self._value(v.IDEMPOTENCY_TTL),
-            "quota_prefix": self._value(v.QUOTA_PREFIX),
-            "heartbeat_interval_seconds": self._value(v.HEARTBEAT_INTERVAL),
-            "max_in_flight": self._value(v.MAX_IN_FLIGHT),
-            "log_level": self._value(v.LOG_LEVEL),
-        }
-        if scalars["spool"] and str(scalars["rabbitmq_url"]).startswith(v.EMBEDDED):
-            self.mistakes.append(
-                f"{v.SPOOL.name}: {v.RABBITMQ_URL.name} names a file already, so that there is no broker to wait for. "
-                "Leave one of the two out"
-            )
-        self.mistakes += variables.clashes(scalars)
-        client_document = self._document(v.CLIENT_CONFIG, "clients", clients)
-        provider_document = self._document(v.PROVIDERS_CONFIG, "providers", providers)
-        options, disabled = self._stage_tables()
-        pipeline = self._pipeline(disabled, options)
-        configured_clients = ConfiguredClients(client_document)
-        catalogue = providers.catalogue(provider_document)
-        services = {
-            **dict.fromkeys(("claims", "quotas", "telemetry", "provider_gate_enabled")),
-            "clock": SystemClock(),
-            "clients": configured_clients,
-            "providers": catalogue,
-            "schema": schemas.load("request"),
-            "is_loopback": is_loopback(scalars["host"]),
-        }
-        self.mistakes += wiring.mistakes(pipeline, options, services)
-        if self.mistakes:
-            raise ConfigurationError(self.mistakes)
-        return Settings(
-            **scalars,
-            clients=configured_clients,
-            providers=catalogue,
-            config_fingerprint=ConfigFingerprint(
-                configured_clients.fingerprint, fingerprint(provider_document)
-            ),
-            pipeline=pipeline,
-            disabled=disabled,
-            stage_options=options,
-            warnings=tuple(self.warnings),
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Settings that do not go together, and names that are one thing on the broker and are to be two."""
+    name = {field: variable.name for field, variable in VARIABLES.items()}
+    found = []
+    if values["spool"] and str(values["rabbitmq_url"]).startswith(parsers.EMBEDDED):
+        found.append(
+            f"{name['spool']}: {name['rabbitmq_url']} names a file already, so that there is no broker to wait for. "
+            "Leave one of the two out"
         )
-
-    def _text(self, variable: Variable) -> str | None:
-        # Compose and systemd set a variable that was left out to the empty string.
-        return self.environ.get(variable.name) or None
-
-    def _value(self, variable: Variable) -> Any:
-        text = self._text(variable)
-        if text is None:
-            text = variable.default
-        if text is None:
-            return None
-        try:
-            return variable.read(text)
-        except ValueError as error:
-            self.mistakes.append(f"{variable.name}: {error}")
-            return None
-
-    def _required(self, variable: Variable, example: str) -> Any:
-        if self._text(variable) is None:
-            self.mistakes.append(
-                f"{variable.name}: is not set. Write {variable.name}={example}, or "
-                f"{variable.name}={variables.EMBEDDED}var/gateway.db to keep it in one file on this machine"
-            )
-        return self._value(variable)
-
-    def _read_file(self) -> dict[str, Any]:
-        path = self._text(variables.GATEWAY_CONFIG)
-        if path is None:
-            return {}
-        name = variables.GATEWAY_CONFIG.name
-        try:
-            document = documents.read_toml(Path(path))
-        except ValueError as error:
-            self.mistakes.append(f"{name}: the file '{path}' {error}")
-            return {}
-        self.mistakes += [
-            f"{name}: the file '{path}' {words}" for words in documents.unknown(document, _FILE_PARTS)
-        ]
-        return document
-
-    def _from_one_source(self, variable: Variable, part: str) -> bool:
-        """Whether the file has it; complains when the environment has it too."""
-        if part in self.file and self._text(variable) is not None:
-            self.mistakes.append(
-                f"{variable.name} and '{part}' in the file of {variables.GATEWAY_CONFIG.name} are both set: "
-                "keep one of the two"
-            )
-        return part in self.file
-
-    def _document(self, variable: Variable, part: str, kind: Any) -> dict[str, Any]:
-        """Clients or providers, from their one source; ``kind`` is the module that judges them."""
-        is_in_file = self._from_one_source(variable, part)
-        where = f"[{part}] in the file of {variables.GATEWAY_CONFIG.name}" if is_in_file else variable.name
-        try:
-            document = (
-                documents.checked(self.file[part])
-                if is_in_file
-                else documents.parse(self._text(variable) or "{}")
-            )
-        except ValueError as error:
-            self.mistakes.append(f"{where}: {error}")
-            return {}
-        found = kind.mistakes(document)
-        if found:
-            self.mistakes += [f"{where}: {mistake}" for mistake in found]
-            return {}
-        self.warnings += kind.warnings(document)
-        return dict(document)
-
-    def _stage_tables(self) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        tables = self.file.get("stage", {})
-        options: dict[str, dict[str, Any]] = {}
-        disabled: dict[str, str] = {}
-        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-            self.mistakes.append("stage: write a table for each stage, such as [stage.quota]")
-            return options, disabled
-        for name, table in tables.items():
-            options[name] = {key: value for key, value in table.items() if key != "disabled"}
-            if "disabled" not in table:
-                continue
-            reason = table["disabled"]
-            if isinstance(reason, str) and reason.strip():
-                disabled[name] = reason
-            else:
-                self.mistakes.append(
-                    f'[stage.{name}] disabled: write the reason, as in disabled = "quota is kept elsewhere"'
-                )
-        return options, disabled
-
-    def _pipeline(self, disabled: Mapping[str, str], options: Mapping[str, object]) -> tuple[str, ...]:
-        """The stages that serve."""
-        listed = self._listed()
-        effective = tuple(name for name in listed if name not in disabled)
-        self.mistakes += [f"PIPELINE: {mistake}" for mistake in order.mistakes(effective)]
-        for name in options:
-            if name not in listed:
-                try:
-                    order.find(name)
-                except LookupError as error:
-                    self.mistakes.append(f"[stage.{name}]: the stage {error}")
-                else:
-                    self.warnings.append(f"[stage.{name}] has no effect: the stage is not in the pipeline")
-        self.warnings += order.warnings(effective)
-        return effective
-
-    def _listed(self) -> tuple[str, ...]:
-        if self._from_one_source(variables.PIPELINE, "pipeline"):
-            listed = self.file["pipeline"]
-            if not (isinstance(listed, list) and all(isinstance(name, str) for name in listed)):
-                self.mistakes.append(
-                    'pipeline: write a list of stage names, such as pipeline = ["auth", "validation"]'
-                )
-                return order.DEFAULT_ORDER
-            return tuple(listed)
-        text = self._text(variables.PIPELINE)
-        if text is None:
-            return order.DEFAULT_ORDER
-        return tuple(name.strip() for name in text.split(",") if name.strip())
+    dead = f"{values['queue']}.dead"
+    if values["heartbeat_exchange"] in {values["exchange"], dead}:
+        found.append(
+            f"{name['heartbeat_exchange']} must be another name than {name['exchange']} "
+            f"and than {name['queue']}'s dead-letter exchange"
+        )
+    if values["heartbeat_queue"] in {values["queue"], dead}:
+        found.append(
+            f"{name['heartbeat_queue']} must be another name than {name['queue']} and than its dead-letter queue"
+        )
+    return found

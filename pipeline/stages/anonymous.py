@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.context import Context
 from pipeline.facts import Client
-from pipeline.ports import Clients
+from pipeline.ports import Clients, Exposure
 from pipeline.stage import Stage
 
 
@@ -20,13 +20,13 @@ class Anonymous(Stage):
     provides = frozenset({Client})
 
     def __init__(
-        self, app: ASGIApp, clients: Clients, is_loopback: bool, client: str, allow_public: bool = False
+        self, app: ASGIApp, clients: Clients, exposure: Exposure, client: str, allow_public: bool = False
     ) -> None:
         super().__init__(app)
         found = clients.named(client)
         if found is None:
             raise ValueError(f"client = '{client}' is not the name of an active configured client")
-        if not is_loopback and allow_public is not True:
+        if not exposure.is_loopback and allow_public is not True:
             raise ValueError(
                 "lets anybody who reaches SERVER_A_HOST send without a key: "
                 "set SERVER_A_HOST=127.0.0.1, or allow_public = true if that is meant"

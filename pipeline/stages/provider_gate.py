@@ -8,6 +8,7 @@ from pipeline import codes
 from pipeline.context import Context
 from pipeline.facts import Message, Route
 from pipeline.failures import Refused
+from pipeline.ports import GateSwitch
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
 
@@ -17,17 +18,17 @@ _SMART = Route()
 class ProviderGate(Stage):
     """Adds the route: canonical names, unusable ones removed, order kept.
 
-    None asked for leaves the route empty: the delivery side selects. Without ``provider_gate_enabled`` names are
-    resolved, and the state of the providers is not looked at.
+    None asked for leaves the route empty: the delivery side selects. With the switch off names are resolved, and
+    the state of the providers is not looked at.
     """
 
     needs = frozenset({Message})
     provides = frozenset({Route})
 
-    def __init__(self, app: ASGIApp, providers: Providers, provider_gate_enabled: bool = True) -> None:
+    def __init__(self, app: ASGIApp, providers: Providers, switch: GateSwitch) -> None:
         super().__init__(app)
         self.providers = providers
-        self.enabled = provider_gate_enabled
+        self.enabled = switch.is_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import schemas
-from gateway.config.variables import EMBEDDED
+from gateway.config.parsers import EMBEDDED
 from tests.integration.test_operations import value
 from tests.support.gateways import Backend, Gateway, consume
 

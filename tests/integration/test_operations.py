@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from gateway.config.variables import EMBEDDED
+from gateway.config.parsers import EMBEDDED
 from tests.support.gateways import (
     CLIENTS,
     KEY_TAIL,

@@ -30,6 +30,8 @@ from pipeline.ports import (
     BrokerRefused,
     BrokerUnknown,
     ClaimLost,
+    Exposure,
+    GateSwitch,
     StoreUnavailable,
 )
 from pipeline.publish import Publish
@@ -110,17 +112,17 @@ class Scene:
         process = Process(number)
         process.store = SettlingStore(GatedStore(self.stores[number], self.gate, process))
         telemetry = Ears()
-        services = {
-            "clients": Senders(list(self.clients.values())),
-            "claims": process.store,
-            "quotas": process.store,
-            "providers": self.providers,
-            "clock": self.clock,
-            "telemetry": telemetry,
-            "schema": _SCHEMA,
-            "is_loopback": True,
-            "provider_gate_enabled": True,
-        }
+        services = wiring.Services(
+            clients=Senders(list(self.clients.values())),
+            claims=process.store,
+            quotas=process.store,
+            providers=self.providers,
+            clock=self.clock,
+            telemetry=telemetry,
+            schema=_SCHEMA,
+            exposure=Exposure(is_loopback=True),
+            gate_switch=GateSwitch(is_on=True),
+        )
         app: ASGIApp = Publish(
             outbox=GatedOutbox(self.stored, self.gate, process),
             claims=process.store,

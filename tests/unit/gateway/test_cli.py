@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__, cli
-from gateway.config import clients, settings, variables
+from gateway.config import clients, settings
 from pipeline import order
 from pipeline.order import DEFAULT_ORDER
 
@@ -24,7 +24,7 @@ Printed = pytest.CaptureFixture[str]
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A valid configuration, and an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    for variable in variables.ALL:
+    for variable in settings.VARIABLES.values():
         monkeypatch.delenv(variable.name, raising=False)
     monkeypatch.setenv("REDIS_URL", "embedded:gateway.db")
     monkeypatch.setenv("RABBITMQ_URL", "embedded:gateway.db")

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import dataclass, fields
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import schemas
 from gateway.config.clients import ConfiguredClients
 from pipeline import wiring
 from pipeline.order import BUILT_IN, DEFAULT_ORDER
-from pipeline.ports import Clients, Clock
+from pipeline.ports import Claims, Clients, Clock, Exposure, GateSwitch, Quotas, Telemetry
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
-from tests.support.asgi import Ears, Inner, StandingClock
+from schemas import Schema
+from tests.support.asgi import NOON, Ears, Inner, StandingClock
 from tests.support.scripted import ScriptedStore
 
 STORE = ScriptedStore()
-SERVICES: dict[str, Any] = {
-    "clients": ConfiguredClients({"key-0123456789abc": {"name": "acme"}}),
-    "claims": STORE,
-    "quotas": STORE,
-    "providers": Providers([Provider("alpha")]),
-    "clock": StandingClock(),
-    "telemetry": Ears(),
-    "schema": schemas.load("request"),
-    "is_loopback": True,
-    "provider_gate_enabled": False,
-}
+SERVICES = wiring.Services(
+    clients=ConfiguredClients({"key-0123456789abc": {"name": "acme"}}),
+    claims=STORE,
+    quotas=STORE,
+    providers=Providers([Provider("alpha")]),
+    clock=StandingClock(),
+    telemetry=Ears(),
+    schema=schemas.load("request"),
+    exposure=Exposure(is_loopback=True),
+    gate_switch=GateSwitch(is_on=False),
+)
 OWN = "acme_wired:Limits"
 CATCH_ALL = "acme_wired:CatchAll"
 PUNCTUAL = "acme_wired:Punctual"
 BROKEN = "acme_wired:Broken"
+GREEDY = "acme_wired:Greedy"
+RECORD = "acme_wired:Record"
 
 
 class Limits(Stage):
@@ -60,9 +65,43 @@ class CatchAll(Stage):
 class Punctual(Stage):
     """An operator's own that looks at the clock when it is made."""
 
-    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, time: Clock) -> None:
         super().__init__(app)
-        self.since = clock.now()
+        self.since = time.now()
+
+
+class Greedy(Stage):
+    """An operator's own that asks for everything there is, by names of its own."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        a: Clients,
+        b: Claims,
+        c: Quotas,
+        d: Providers,
+        e: Clock,
+        f: Annotated[Telemetry, "in good hands"],
+        g: Schema,
+        h: Exposure,
+        i: GateSwitch,
+    ) -> None:
+        super().__init__(app)
+        self.given = (a, b, c, d, e, f, g, h, i)
+
+
+@dataclass
+class Record:
+    """An operator's own that derives from nothing; Python writes its constructor."""
+
+    needs: ClassVar[frozenset[type]] = frozenset()
+    provides: ClassVar[frozenset[type]] = frozenset()
+    app: ASGIApp
+    clock: Clock
+    most: int = 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 class Broken(Stage):
@@ -77,7 +116,7 @@ class Broken(Stage):
 def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of an operator's own stages."""
     module = ModuleType("acme_wired")
-    for stage in (Limits, CatchAll, Punctual, Broken):
+    for stage in (Limits, CatchAll, Punctual, Broken, Greedy, Record):
         setattr(module, stage.__name__, stage)
     monkeypatch.setitem(sys.modules, "acme_wired", module)
 
@@ -97,15 +136,27 @@ def test_the_stages_are_built_in_the_configured_order() -> None:
     assert classes == [BUILT_IN[name] for name in DEFAULT_ORDER]
 
 
-def test_a_stage_is_given_the_services_that_it_names() -> None:
-    """And only those: by the names of its constructor's parameters."""
-    assert construct("auth").clients is SERVICES["clients"]
+def test_a_stage_is_given_the_services_of_its_parameters_types() -> None:
+    """And only those, whatever the parameters of its constructor are called."""
+    assert construct("auth").clients is SERVICES.clients
     assert construct("idempotency").claims is STORE
-    assert construct("validation").schema is SERVICES["schema"]
-    assert construct("provider_gate").providers is SERVICES["providers"]
+    assert construct("validation").schema is SERVICES.schema
+    assert construct("provider_gate").providers is SERVICES.providers
     assert construct("provider_gate").enabled is False
     assert construct("quota").quotas is STORE
-    assert construct(OWN, most=3).clients is SERVICES["clients"]
+    assert construct(OWN, most=3).clients is SERVICES.clients
+    assert construct(PUNCTUAL).since == NOON
+
+
+def test_every_service_has_a_type_of_its_own() -> None:
+    """A stage may ask for all of them at once."""
+    assert construct(GREEDY).given == tuple(getattr(SERVICES, field.name) for field in fields(SERVICES))
+
+
+def test_a_stage_need_not_write_its_constructor() -> None:
+    """That of a data class has annotations as well."""
+    stage = construct(RECORD, most=2)
+    assert (stage.clock, stage.most) == (SERVICES.clock, 2)
 
 
 def test_a_stage_is_given_its_options() -> None:
@@ -116,9 +167,9 @@ def test_a_stage_is_given_its_options() -> None:
 
 
 def test_a_stage_that_takes_any_option_is_given_them_all() -> None:
-    """Services by their names, everything else as it is written."""
+    """Services by their types, everything else as it is written."""
     stage = construct(CATCH_ALL, most=3, x=1, options={"y": 2})
-    assert stage.clients is SERVICES["clients"]
+    assert stage.clients is SERVICES.clients
     assert (stage.most, stage.options) == (3, {"x": 1, "options": {"y": 2}})
 
 
@@ -135,6 +186,10 @@ def test_a_stage_that_takes_any_option_is_given_them_all() -> None:
         (CATCH_ALL, {}, []),
         (CATCH_ALL, {"most": 3, "x": 1, "rest": 2}, []),
         (PUNCTUAL, {}, []),
+        (PUNCTUAL, {"time": 1}, ["time: is not known: the stage takes no options"]),
+        (GREEDY, {}, []),
+        (RECORD, {"most": 2}, []),
+        (RECORD, {"mots": 2}, ["mots: is not known: did you mean 'most'?"]),
         (BROKEN, {"path": "x"}, ["cannot be built: FileNotFoundError: [Errno 2] No such file: 'x'"]),
         (
             "auth",
@@ -149,6 +204,72 @@ def test_a_stage_that_takes_any_option_is_given_them_all() -> None:
 def test_every_mistake_in_options_is_told(name: str, options: dict[str, Any], told: list[str]) -> None:
     """Unknown, missing and refused ones are told with the stage's table, each with what to write."""
     assert wiring.mistakes([name], {name: options}, SERVICES) == [f"[stage.{name}] {words}" for words in told]
+
+
+def asking(parameter: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a stage with this parameter, as an operator would write it."""
+    module = ModuleType("acme_asking")
+    source = f"""
+from __future__ import annotations
+from pipeline.stage import Stage
+class Asking(Stage):
+    def __init__(self, app: NobodyLooks, {parameter}):
+        super().__init__(app)
+"""
+    exec(source, module.__dict__)  # noqa: S102 - what stands above
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return "acme_asking:Asking"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "meant", "module"),
+    [
+        ("clock", "clock: Clock", "pipeline.ports"),
+        ("claims: object = None", "claims: Claims", "pipeline.ports"),
+        ("schema", "schema: Schema", "schemas"),
+        ("is_loopback: bool", "exposure: Exposure", "pipeline.ports"),
+        ("provider_gate_enabled=True", "gate_switch: GateSwitch", "pipeline.ports"),
+    ],
+)
+def test_a_stage_that_asks_for_a_service_by_name_is_told_what_to_write(
+    parameter: str, meant: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services were once given so: nobody is given an option's default instead without a word."""
+    name, kind = asking(parameter, monkeypatch), meant.partition(": ")[2]
+    (told,) = wiring.mistakes([name], {}, SERVICES)
+    asked = re.split("[:=]", parameter)[0]
+    assert told.startswith(f"[stage.{name}] {asked}: services are given by type: ")
+    assert told.endswith(f": write '{meant}', with 'from {module} import {kind}'")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        ("Clock", "NameError: name 'Clock' is not defined"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_annotation_that_means_nothing_is_told(
+    annotation: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It might be a service's: its import must not be for the type checker only."""
+    name = asking(f"x: {annotation}", monkeypatch)
+    (told,) = wiring.mistakes([name], {name: {"x": 1}}, SERVICES)
+    assert wiring.mistakes([name], {}, SERVICES) == [told]
+    assert told.startswith(f"[stage.{name}] x: the annotation '{annotation}' cannot be resolved ({reason}): ")
+    assert told.endswith(": import what it names when the module runs, not under 'if TYPE_CHECKING:'")
+
+
+@pytest.mark.parametrize(
+    "parameter", ["x: list[str] | None = None", "x: None = None", "x=1", "*, x: str = ''"]
+)
+def test_every_other_parameter_is_an_option(parameter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With whatever annotation, and without one."""
+    name = asking(parameter, monkeypatch)
+    assert wiring.mistakes([name], {name: {"x": None}}, SERVICES) == []
+    assert wiring.mistakes([name], {name: {"y": None}}, SERVICES) == [
+        f"[stage.{name}] y: is not known: the stage takes x"
+    ]
 
 
 def test_the_mistakes_of_all_stages_are_told_at_once() -> None:

@@ -1,139 +1,43 @@
-"""The environment variables, and how each is read."""
+"""The declaration of a setting."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
-from gateway.config import variables
-from gateway.config.variables import Variable
-
-# The contract's table, section 4, the overload limit of the guarantees, and the spool.
-DEFAULTS = {
-    "SERVICE_NAME": "server-a",
-    "SERVER_A_HOST": "0.0.0.0",  # noqa: S104
-    "SERVER_A_PORT": "8000",
-    "REDIS_URL": None,
-    "RABBITMQ_URL": None,
-    "RABBITMQ_EXCHANGE": "sms.outbound",
-    "RABBITMQ_QUEUE": "sms.outbound",
-    "RABBITMQ_QUEUE_TYPE": "quorum",
-    "RABBITMQ_HEARTBEAT_EXCHANGE": "sms.heartbeat",
-    "RABBITMQ_HEARTBEAT_QUEUE": "sms.heartbeat",
-    "RABBITMQ_SPOOL": None,
-    "SPOOL_MAX_MESSAGES": "100000",
-    "PROVIDER_GATE_ENABLED": "true",
-    "IDEMPOTENCY_TTL_SECONDS": "86400",
-    "QUOTA_PREFIX": "quota",
-    "HEARTBEAT_INTERVAL_SECONDS": "60",
-    "CLIENT_CONFIG": None,
-    "PROVIDERS_CONFIG": None,
-    "PIPELINE": None,
-    "GATEWAY_CONFIG": None,
-    "LOG_LEVEL": "INFO",
-    "MAX_IN_FLIGHT": "512",
-}
+from gateway.config.variables import Variable, declared_in, part_of_file, setting
 
 
-def named(name: str) -> Variable:
-    (found,) = (variable for variable in variables.ALL if variable.name == name)
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Three that are declared, and one that follows from them."""
+
+    secret: str = setting(
+        "SECRET", meaning="it is a secret", read=str, example="x", is_required=True, is_secret=True
+    )
+    size: int = setting("SIZE", meaning="how big it is", read=int, default="3")
+    table: str = part_of_file("TABLE", "table", meaning="what it holds", example="{}")
+    follows: int
 
 
-def test_the_variables_and_their_defaults_are_those_of_the_contract() -> None:
-    """Every name that operators may write is there with its default, and no other is."""
-    assert {variable.name: variable.default for variable in variables.ALL} == DEFAULTS
+def test_the_variables_are_found_by_field_and_in_order() -> None:
+    """What is declared is known; a field without a variable is passed over."""
+    assert list(declared_in(Settings).items()) == [
+        ("secret", Variable("SECRET", "it is a secret", str, None, "x", is_required=True)),
+        ("size", Variable("SIZE", "how big it is", int, "3")),
+        ("table", Variable("TABLE", "what it holds", str, None, "{}", part="table")),
+    ]
 
 
-@pytest.mark.parametrize("variable", variables.ALL, ids=lambda variable: variable.name)
-def test_every_default_can_be_read_and_every_meaning_is_told(variable: Variable) -> None:
-    """A default is written as one would write it in the environment."""
-    assert variable.meaning.endswith(".")
-    if variable.default is not None:
-        variable.read(variable.default)
+def test_a_secret_is_not_shown() -> None:
+    """Whoever prints the settings prints no password."""
+    found = Settings(secret="s3cr3t", size=1, table="t", follows=2)
+    assert "s3cr3t" not in repr(found)
+    assert "size=1" in repr(found)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("SERVER_A_PORT", "0", 0),
-        ("SERVER_A_PORT", "65535", 65535),
-        ("SERVER_A_PORT", "0080", 80),
-        ("PROVIDER_GATE_ENABLED", "TRUE", True),
-        ("PROVIDER_GATE_ENABLED", "1", True),
-        ("PROVIDER_GATE_ENABLED", "yes", True),
-        ("PROVIDER_GATE_ENABLED", "On", True),
-        ("PROVIDER_GATE_ENABLED", "False", False),
-        ("PROVIDER_GATE_ENABLED", "0", False),
-        ("PROVIDER_GATE_ENABLED", "no", False),
-        ("PROVIDER_GATE_ENABLED", "off", False),
-        ("LOG_LEVEL", "warning", "WARNING"),
-        ("REDIS_URL", "redis://localhost", "redis://localhost"),
-        ("REDIS_URL", "redis://:p%40ss@[::1]:6379/0", "redis://:p%40ss@[::1]:6379/0"),
-        ("REDIS_URL", "unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
-        ("REDIS_URL", "redis+sentinel://:p@a:1,b/name/2", "redis+sentinel://:p@a:1,b/name/2"),
-        ("REDIS_URL", "rediss+cluster://u:p@a:1,b", "rediss+cluster://u:p@a:1,b"),
-        ("REDIS_URL", "embedded:/var/lib/x.db", "embedded:/var/lib/x.db"),
-        ("RABBITMQ_URL", "amqp://u:p@h:5672/vhost", "amqp://u:p@h:5672/vhost"),
-        ("RABBITMQ_URL", "amqps://u:p@h, amqps://[::1]:1/", "amqps://u:p@h, amqps://[::1]:1/"),
-        ("SERVER_A_HOST", "gateway.example", "gateway.example"),
-        ("RABBITMQ_QUEUE", "é" * 124, "é" * 124),
-    ],
-)
-def test_what_is_written_is_read(name: str, text: str, value: object) -> None:
-    """Each variable takes the forms that people write."""
-    read = named(name).read(text)
-    assert read == value
-    assert type(read) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("SERVER_A_PORT", "-1"),
-        ("SERVER_A_PORT", "+80"),
-        ("SERVER_A_PORT", " 80"),
-        ("SERVER_A_PORT", "8_0"),
-        ("SERVER_A_PORT", "80.0"),
-        ("SERVER_A_PORT", "\u0668\u0660"),
-        ("SERVER_A_PORT", "\u00b2"),
-        ("SERVER_A_PORT", "9" * 5000),
-        ("IDEMPOTENCY_TTL_SECONDS", "59"),
-        ("HEARTBEAT_INTERVAL_SECONDS", "0.5"),
-        ("PROVIDER_GATE_ENABLED", "enabled"),
-        ("RABBITMQ_QUEUE_TYPE", "Quorum"),
-        ("LOG_LEVEL", "VERBOSE"),
-        ("REDIS_URL", "redis:/localhost"),
-        ("REDIS_URL", "amqp://localhost"),
-        ("REDIS_URL", "redis://[::1"),
-        ("REDIS_URL", "redis://localhost:0"),
-        ("REDIS_URL", "redis://localhost/abc"),
-        ("REDIS_URL", "redis://localhost?foo=1"),
-        ("REDIS_URL", "redis+sentinel://localhost"),
-        ("REDIS_URL", "redis+cluster://localhost/1"),
-        ("REDIS_URL", "Embedded:x"),
-        ("REDIS_URL", "embedded:\0"),
-        ("RABBITMQ_URL", "rabbitmq://localhost"),
-        ("RABBITMQ_URL", "amqp:///vhost"),
-        ("RABBITMQ_URL", "amqp://localhost#x"),
-        ("RABBITMQ_URL", "amqp://localhost/,amqp://"),
-        ("RABBITMQ_URL", "amqp://localhost/,http://localhost"),
-        ("RABBITMQ_URL", "amqp://localhost/,localhost"),
-        ("RABBITMQ_URL", "amqp://localhost,localhost"),
-        ("RABBITMQ_QUEUE", "é" * 125),
-        ("RABBITMQ_QUEUE", "a\nb"),
-        ("QUOTA_PREFIX", "a b"),
-        ("QUOTA_PREFIX", "{a}"),
-        ("QUOTA_PREFIX", "x" * 65),
-        ("QUOTA_PREFIX", "é"),
-        ("SERVICE_NAME", "x" * 65),
-        ("SERVICE_NAME", "a\nb"),
-        ("SERVER_A_HOST", "a b"),
-        ("SERVER_A_HOST", "http://a"),
-    ],
-    ids=lambda text: ascii(text)[:30],
-)
-def test_what_cannot_be_meant_is_refused_without_repeating_it(name: str, text: str) -> None:
-    """The error says what to write; what was written may be a secret."""
-    with pytest.raises(ValueError, match="must") as raised:
-        named(name).read(text)
-    assert text not in str(raised.value)
+def test_a_default_is_text_and_no_value() -> None:
+    """It is read like anything that operators write: a data class made without it is a bug."""
+    with pytest.raises(TypeError, match="size"):
+        Settings(secret="s3cr3t", table="t", follows=2)

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.facts import Claim, Client, Message, Route
 from pipeline.failures import Refused
+from pipeline.ports import GateSwitch
 from pipeline.providers import Provider, Providers
 from pipeline.stages.provider_gate import ProviderGate
 from tests.support.asgi import Exchange, Inner
@@ -18,6 +19,7 @@ CATALOGUE = Providers(
         Provider("down", is_operational=False),
     ]
 )
+ON, OFF = GateSwitch(is_on=True), GateSwitch(is_on=False)
 NONE_UP = Providers([Provider("off", is_active=False)])
 
 
@@ -31,10 +33,10 @@ async def route(gate: ProviderGate, *facts: object) -> tuple[str, ...]:
     return gate.app.context[Route].providers
 
 
-async def refused(message: Message, providers: Providers = CATALOGUE, *, enabled: bool = True) -> Refused:
+async def refused(message: Message, providers: Providers = CATALOGUE, switch: GateSwitch = ON) -> Refused:
     inner = Inner()
     with pytest.raises(Refused) as raised:
-        await Exchange().through(ProviderGate(inner, providers, enabled), message)
+        await Exchange().through(ProviderGate(inner, providers, switch), message)
     assert inner.reached == []
     return raised.value
 
@@ -56,13 +58,13 @@ async def test_unusable_providers_are_dropped_and_the_order_is_kept(
     names: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     """The route has canonical names in the caller's order; asked for none, it stays empty."""
-    assert await route(ProviderGate(Inner(), CATALOGUE), asking(*names)) == expected
+    assert await route(ProviderGate(Inner(), CATALOGUE, ON), asking(*names)) == expected
 
 
 async def test_a_caller_who_wrote_no_providers_leaves_the_choice() -> None:
     """Absent and null are smart selection, like an empty list."""
     message = Message("+14155552671", "x", 60, None)
-    assert await route(ProviderGate(Inner(), CATALOGUE), message) == ()
+    assert await route(ProviderGate(Inner(), CATALOGUE, ON), message) == ()
 
 
 @pytest.mark.parametrize(
@@ -92,17 +94,17 @@ async def test_smart_selection_from_nothing_is_refused_for_now() -> None:
     assert failure.retry_after >= 1
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-async def test_unknown_names_are_refused_before_states_are_looked_at(enabled: bool) -> None:
-    """An unknown name beside a disabled one is UNKNOWN_PROVIDER, with the gate enabled or not."""
-    assert (await refused(asking("off", "x"), enabled=enabled)).code.name == "UNKNOWN_PROVIDER"
+@pytest.mark.parametrize("switch", [ON, OFF])
+async def test_unknown_names_are_refused_before_states_are_looked_at(switch: GateSwitch) -> None:
+    """An unknown name beside a disabled one is UNKNOWN_PROVIDER, with the gate's switch on or off."""
+    assert (await refused(asking("off", "x"), switch=switch)).code.name == "UNKNOWN_PROVIDER"
 
 
-async def test_a_gate_that_is_not_enabled_resolves_and_judges_nothing() -> None:
+async def test_a_gate_that_is_switched_off_resolves_and_judges_nothing() -> None:
     """With PROVIDER_GATE_ENABLED=false aliases still become names, and states are not looked at."""
-    gate = ProviderGate(Inner(), CATALOGUE, provider_gate_enabled=False)
+    gate = ProviderGate(Inner(), CATALOGUE, OFF)
     assert await route(gate, asking("o", "down", "u")) == ("off", "down", "up")
-    assert await route(ProviderGate(Inner(), NONE_UP, provider_gate_enabled=False), asking()) == ()
+    assert await route(ProviderGate(Inner(), NONE_UP, OFF), asking()) == ()
 
 
 async def test_what_may_be_on_the_queue_already_is_not_refused_any_more() -> None:
@@ -110,7 +112,7 @@ async def test_what_may_be_on_the_queue_already_is_not_refused_any_more() -> Non
     for catalogue, asked_for, found in ((CATALOGUE, asking("off"), ("off",)), (NONE_UP, asking(), ())):
         inner, exchange = Inner(), Exchange()
         exchange.context.may_be_published = True
-        await exchange.through(ProviderGate(inner, catalogue), asked_for)
+        await exchange.through(ProviderGate(inner, catalogue, ON), asked_for)
         assert inner.context[Route].providers == found
 
 
@@ -118,4 +120,4 @@ async def test_a_claim_that_was_not_armed_before_is_judged() -> None:
     """Only an earlier publish lifts the judgement, not every key."""
     claim = Claim.on(Client("acme"), "key", b"\0" * 32)
     with pytest.raises(Refused, match="PROVIDER_DISABLED"):
-        await Exchange().through(ProviderGate(Inner(), CATALOGUE), asking("off"), claim)
+        await Exchange().through(ProviderGate(Inner(), CATALOGUE, ON), asking("off"), claim)
