@@ -253,7 +253,10 @@ class _Reader:
         """The stages that serve."""
         listed = self._listed()
         effective = tuple(name for name in listed if name not in disabled)
-        self.mistakes += [f"PIPELINE: {mistake}" for mistake in order.mistakes(effective)]
+        found = [f"PIPELINE: {mistake}" for mistake in order.mistakes(effective)]
+        if found and (suggestion := order.suggestion(effective)):
+            found[-1] += f". {suggestion}"
+        self.mistakes += found
         for name in options:
             if name not in listed:
                 try:
