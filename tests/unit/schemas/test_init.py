@@ -69,7 +69,7 @@ def test_a_document_that_is_no_schema_is_refused() -> None:
         ([], [("", "type")]),
         (None, [("", "type")]),
         ("text", [("", "type")]),
-        (REQUEST | {"from": "me"}, [("", "additionalProperties")]),
+        (REQUEST | {"from": "me"}, [("/from", "additionalProperties")]),
         (REQUEST | {"to": "14155552671"}, [("/to", "pattern")]),
         (REQUEST | {"to": "+04155552671"}, [("/to", "pattern")]),
         (REQUEST | {"to": "+1"}, [("/to", "pattern")]),
@@ -109,12 +109,60 @@ def test_every_violation_is_found() -> None:
     """One request that breaks a rule in each member is told of all of them at once, in the order of the places."""
     instance = {"to": "5", "text": "", "providers": [""], "ttl_seconds": 1, "x": 1}
     assert broken(instance) == [
-        ("", "additionalProperties"),
         ("/providers/0", "minLength"),
         ("/text", "minLength"),
         ("/to", "pattern"),
         ("/ttl_seconds", "minimum"),
+        ("/x", "additionalProperties"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer"),
+    [
+        ("from", "/from"),
+        ("", "/"),
+        ("a/b~c", "/a~1b~0c"),
+        ("to\u200b", "/to\\u200b"),
+        ("\x1b[2J\0\n", "/\\x1b[2J\\x00\\n"),
+        ("\u202eto", "/\\u202eto"),
+        ("n\u00famero \U0001f600", "/n\u00famero \U0001f600"),
+        ("x" * 64, "/" + "x" * 64),
+        ("x" * 65, "/" + "x" * 64 + "\u2026"),
+        ("\0" * 1_000_000, "/" + "\\x00" * 64 + "\u2026"),
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_an_extra_member_of_a_request_is_named(name: str, pointer: str) -> None:
+    """As a JSON Pointer of bounded length, in which nothing is hidden and nothing steers a terminal."""
+    (violation,) = load("request").violations({**REQUEST, name: "a value that nobody tells"})
+    assert violation.as_json() == {
+        "path": pointer,
+        "message": "'to', 'text', 'providers' and 'ttl_seconds' are the only members",
+        "rule": "additionalProperties",
+    }
+    assert load("request").violations_fast({**REQUEST, name: 1}) == [violation]
+
+
+def test_of_many_extra_members_the_first_are_named() -> None:
+    """A refusal stays short, whatever is sent; that there are more is told."""
+    for count in (16, 17, 2000):
+        found = load("request").violations({**REQUEST, **{f"m{number:04}": 1 for number in range(count)}})
+        named = [violation.pointer for violation in found if violation.pointer]
+        assert named == [f"/m{number:04}" for number in range(16)]
+        assert [violation.message for violation in found if not violation.pointer] == (
+            ["has more members that are not allowed than are named"] if count > 16 else []
+        )
+
+
+@pytest.mark.parametrize("name", ["clients", "providers"])
+def test_an_extra_member_of_a_configuration_is_not_named(name: str) -> None:
+    """An API key may stand there."""
+    (violation,) = load(name).violations(
+        {"k": {"name": "n", "s3cr3t": 1} if name == "clients" else {"s3cr3t": 1}}
+    )
+    assert (violation.pointer, violation.rule) == ("/k", "additionalProperties")
+    assert "s3cr3t" not in violation.message
 
 
 def test_what_is_valid_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
