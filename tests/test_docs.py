@@ -375,6 +375,8 @@ class TestExamples:
             f"up to {properties['providers']['maxItems']} provider names",
             f"{ttl['minimum']} to {ttl['maximum']} seconds, {ttl['default']} when left out",
             f"keeps the last {HEARTBEAT_QUEUE_LENGTH} of them",
+            f"| 160 | 153 | {-(-properties['text']['maxLength'] // 153)} parts |",
+            f"| 70 | 67 | {-(-properties['text']['maxLength'] // 67)} parts, of emoji twice as many |",
         ):
             assert stated in GUIDE
 
