@@ -85,6 +85,8 @@ def find(name: str) -> StageClass:
 
 
 def _nearest(name: str) -> str | None:
+    if _is_own(name):
+        return None
     return next(iter(difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)), None)
 
 
@@ -117,6 +119,11 @@ def mistakes(order: Sequence[str]) -> list[Mistake]:
             known[name] = find(name)
         except LookupError as error:
             found.append(Mistake(name, str(error)))
+            near = _nearest(name)
+            if near and near not in order:
+                known[name] = BUILT_IN[
+                    near
+                ]  # Or one slip would be told again as a need of each stage behind it.
     return found + _misplaced(known)
 
 

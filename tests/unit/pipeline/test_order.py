@@ -164,11 +164,20 @@ def test_all_mistakes_are_told_at_once() -> None:
         ),
         ("auth", "stands there twice"),
         ("quota", "needs the client, which 'auth' provides only later"),
-        ("quota", "needs the message, which no stage before it provides; 'validation' would"),
+        ("quota", "needs the message, which 'validaton' provides only later"),
         ("quota", "must stand after 'idempotency': otherwise a replay would spend quota"),
-        ("provider_gate", "needs the message, which no stage before it provides; 'validation' would"),
+        ("provider_gate", "needs the message, which 'validaton' provides only later"),
         ("idempotency", "needs the client, which 'auth' provides only later"),
-        ("publish", "needs the message, which no stage before it provides; 'validation' would"),
+    ]
+
+
+def test_a_slip_in_a_name_is_one_mistake() -> None:
+    """What the stage that was meant provides is not missed as well, unless it is there besides."""
+    assert told(["auth", "idempotency", "validaton", "provider_gate", "quota"]) == [
+        ("validaton", f"is not known: did you mean 'validation'? {ALL_NAMES}")
+    ]
+    assert told(["auth", "validaton", "validation"]) == [
+        ("validaton", f"is not known: did you mean 'validation'? {ALL_NAMES}")
     ]
 
 
