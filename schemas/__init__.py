@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.resources import files
-from itertools import islice
 from typing import Any
 
 import jsonschema_rs
@@ -35,16 +34,15 @@ _MOST_TOLD = 1000
 # Whose extra members are named. A configuration's are not: where a member is misplaced, an API key may be one.
 _NAMES_EXTRA_MEMBERS = frozenset({"request"})
 _MOST_NAMED = 16
-_LONGEST_NAME = 64
+# Shorter than an API key that we make.
+_LONGEST_NAME = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One rule that an instance breaks.
 
-    ``path`` holds the member names and indices that lead to the place, ``rule`` the JSON Schema keyword. The name of an
-    extra member stands there as people can read it: cut off with an ellipsis after 64 characters, and what cannot be
-    printed as its escape.
+    ``path`` holds the member names and indices that lead to the place, ``rule`` the JSON Schema keyword.
     """
 
     path: _Path
@@ -168,22 +166,17 @@ def _missing(path: _Path, instance: Any, required: Iterable[str]) -> list[Violat
 
 
 def _extra(path: _Path, instance: Any, schema: Mapping[str, Any]) -> list[Violation]:
-    """The members that are not allowed: the first 16 by name, and that there are more."""
+    """The members that are not allowed: the first 16 by name, and once without a name that there are others."""
     rule = "additionalProperties"
-    extra = (member for member in instance if member not in schema.get("properties", {}))
-    named = [_broken((*path, _readable(member)), schema, rule) for member in islice(extra, _MOST_NAMED)]
-    more = [
-        Violation(path, "has more members that are not allowed than are named", rule)
-        for _ in islice(extra, 1)
-    ]
-    return named + more
+    extra = [member for member in instance if member not in schema.get("properties", {})]
+    named = [member for member in extra if _reads_as_a_name(member)][:_MOST_NAMED]
+    places = [(*path, member) for member in named] + ([path] if len(named) < len(extra) else [])
+    return [_broken(place, schema, rule) for place in places]
 
 
-def _readable(name: str) -> str:
-    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
-    if shown.isprintable():
-        return shown
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in shown)
+def _reads_as_a_name(member: str) -> bool:
+    """Whether it is no text, number or key that got into a name's place, and neither endless nor hiding anything."""
+    return len(member) <= _LONGEST_NAME and member.replace("-", "_").replace(".", "_").isidentifier()
 
 
 def _broken(path: _Path, schema: Any, rule: str) -> Violation:
