@@ -77,9 +77,14 @@ def _serve(options: argparse.Namespace) -> int:
     configured = settings.load(settings.environment())
     logs.configure(configured.service_name, configured.log_level)
     _prepare_files(configured)
-    from gateway.serve import serve
+    from gateway.serve import CannotListen, serve
 
-    return serve(configured, options.workers)
+    try:
+        return serve(configured, options.workers)
+    except CannotListen as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        # No mistake in the configuration: who holds the port may be about to go.
+        return FAILED
 
 
 def _prepare_files(configured: Settings) -> None:

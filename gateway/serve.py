@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Callable
 from types import FrameType
@@ -15,19 +17,30 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from gateway.config.settings import Settings
+from gateway.config.settings import VARIABLES, Settings
+from gateway.config.variables import Variable
 from gateway.http.server import Http
 
+_HOST, _PORT = VARIABLES["host"], VARIABLES["port"]
 # Long enough for every request in flight to get its answer (see pipeline.boundary), short of the 15 s promised.
 _GRACE_SECONDS = 14
 
 
+class CannotListen(Exception):
+    """Nobody can listen on the configured address; says why, and what to do."""
+
+    def __init__(self, variable: Variable, host: str, port: int, reason: str) -> None:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        super().__init__(f"{variable.name}: cannot listen on {place}: {reason}")
+
+
 def serve(settings: Settings, workers: int) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises ``CannotListen``.
 
     Of several workers each reads the configuration from the environment for itself: digests are all that a process
     keeps of keys, so there is nothing to hand over.
     """
+    _try_to_listen(settings.host, settings.port)
     # Metrics of one worker need no files, whatever this process was started from.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     config = uvicorn.Config(
@@ -58,6 +71,40 @@ def serve(settings: Settings, workers: int) -> int:
         server.run()
         return 0 if server.started else 3
     return _serve_in_several(config)
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Raise ``CannotListen`` when nobody can: uvicorn would say so late, in a log line, and not what to do."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as failure:
+        reason = f"{failure.strerror}. Write an IP address of this machine, or 0.0.0.0 for all"
+        raise CannotListen(_HOST, host, port, reason) from None
+    failures = [_listen(family, address) for family, _, _, _, address in addresses]
+    numbers = {failure.errno for failure in failures if failure}
+    if errno.EADDRINUSE in numbers:
+        another = 8001 if port == 8000 else 8000
+        reason = f"another program does already. Stop it, or choose another port: {VARIABLES['port'].name}={another}"
+        raise CannotListen(_PORT, host, port, reason)
+    if errno.EACCES in numbers:
+        raise CannotListen(_PORT, host, port, "not permitted. Choose a port from 1024 on")
+    # A name may stand for several addresses, of which this machine has some.
+    if numbers and all(failures):
+        reason = "it is no address of this machine. Write one that is, or 0.0.0.0 for all"
+        raise CannotListen(_HOST, host, port, reason)
+
+
+def _listen(family: int, address: tuple[object, ...]) -> OSError | None:
+    """Listen as uvicorn will, for a moment; returns what keeps one from it."""
+    try:
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            tried.bind(address)
+    except OSError as failure:
+        return failure
+    return None
 
 
 def _app(settings: Settings) -> Callable[[], ASGIApp]:

@@ -46,16 +46,13 @@ _WEAKER = (
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """Why an order is refused: the stage, the reason, and an order of the same stages that would work."""
+    """Why an order is refused: the stage that is at fault, and the reason."""
 
     stage: str
     reason: str
-    working_order: tuple[str, ...]
 
     def __str__(self) -> str:
-        return (
-            f"stage '{self.stage}' {self.reason}. An order that would work: {', '.join(self.working_order)}"
-        )
+        return f"stage '{self.stage}' {self.reason}"
 
 
 def find(name: str) -> StageClass:
@@ -65,7 +62,7 @@ def find(name: str) -> StageClass:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    if ":" not in name:
+    if not _is_own(name):
         near = _nearest(name)
         meant = f"did you mean '{near}'? " if near else ""
         raise LookupError(
@@ -77,7 +74,9 @@ def find(name: str) -> StageClass:
     except (
         Exception
     ) as error:  # Importing runs the operator's code: whatever it raises is a mistake to report.
-        raise LookupError(f"cannot be imported: {type(error).__name__}: {error}") from error
+        raise LookupError(
+            f"cannot be imported: {type(error).__name__}: {error}{_where_to_find(module_name, error)}"
+        ) from error
     if not (isinstance(found, type) and _looks_like_a_stage(found)):
         raise LookupError(
             "is no stage: it must be a class with __call__ and sets of types in 'needs' and 'provides'"
@@ -86,6 +85,8 @@ def find(name: str) -> StageClass:
 
 
 def _nearest(name: str) -> str | None:
+    if _is_own(name):
+        return None
     return next(iter(difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)), None)
 
 
@@ -99,43 +100,56 @@ def _looks_like_a_stage(found: type) -> bool:
     )
 
 
+def _where_to_find(module_name: str, error: Exception) -> str:
+    """What to do when it is the stage's own module, or a package around it, that is not there."""
+    if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+        return f". Put the folder that holds '{module_name.partition('.')[0]}' into PYTHONPATH"
+    return ""
+
+
 def mistakes(order: Sequence[str]) -> list[Mistake]:
-    """Everything for which ``order`` is refused; empty when it is legal."""
-    found = _faults(order)
-    working = working_order(order) if found else ()
-    return [Mistake(name, reason, working) for name, reason in found]
-
-
-def _faults(order: Sequence[str]) -> list[tuple[str, str]]:
-    """The stages that are at fault, each with the reason."""
-    found: list[tuple[str, str]] = []
+    """Everything for which ``order`` is refused; empty when it is legal. ``suggestion`` tells a way out of all."""
+    found: list[Mistake] = []
     known: dict[str, StageClass] = {}
     for name in order:
         if name in known:
-            found.append((name, "stands there twice"))
+            found.append(Mistake(name, "stands there twice"))
             continue
         try:
             known[name] = find(name)
         except LookupError as error:
-            found.append((name, str(error)))
+            found.append(Mistake(name, str(error)))
+            near = _nearest(name)
+            if near and near not in order:
+                known[name] = BUILT_IN[
+                    near
+                ]  # Or one slip would be told again as a need of each stage behind it.
+    return found + _misplaced(known)
+
+
+def _misplaced(stages: Mapping[str, StageClass]) -> list[Mistake]:
+    """What is wrong with the places of these stages, which stand in their order."""
+    found: list[Mistake] = []
     provided: dict[type, str] = {}
-    names = list(known)
-    for position, name in enumerate(names):
-        stage, later = known[name], names[position + 1 :]
-        found += [(name, _unmet(fact, later, known)) for fact in _sorted(stage.needs - provided.keys())]
+    names = list(stages)
+    for position, (name, stage) in enumerate(stages.items()):
+        later = names[position + 1 :]
+        found += [
+            Mistake(name, _unmet(fact, later, stages)) for fact in _sorted(stage.needs - provided.keys())
+        ]
         for fact, reason in _follows(stage).items():
             found += [
-                (name, f"must stand after '{other}': {reason}")
+                Mistake(name, f"must stand after '{other}': {reason}")
                 for other in later
-                if fact in known[other].provides
+                if fact in stages[other].provides
             ]
         found += [
-            (name, f"provides the {_word(fact)}, as '{provided[fact]}' does already")
+            Mistake(name, f"provides the {_word(fact)}, as '{provided[fact]}' does already")
             for fact in _sorted((stage.provides - stage.needs) & provided.keys())
         ]
         provided |= dict.fromkeys(stage.provides, name)
-    found += [("publish", _unmet(fact, [], known)) for fact in _sorted(Publish.needs - provided.keys())]
-    return found
+    lacking = _sorted(Publish.needs - provided.keys())
+    return found + [Mistake("publish", _unmet(fact, [], stages)) for fact in lacking]
 
 
 def warnings(order: Sequence[str]) -> list[str]:
@@ -151,34 +165,70 @@ def warnings(order: Sequence[str]) -> list[str]:
     return found
 
 
+def suggestion(order: Sequence[str]) -> str | None:
+    """A sentence with an order that would work instead of ``order``; None when its places are right as they are."""
+    working = working_order(order)
+    if working == tuple(order):
+        return None
+    left_out = [name for name in dict.fromkeys(order) if _is_own(name) and name not in working]
+    without = f" (no place was found for {', '.join(left_out)})" if left_out else ""
+    return f"An order that would work: {', '.join(working)}{without}"
+
+
 def working_order(order: Sequence[str]) -> tuple[str, ...]:
-    """A legal order of the stages in ``order``: those known or nearly so, each once, and what they lack added.
+    """An order of the stages in ``order`` that would work: each once, misspelt ones mended, what they lack added.
 
-    Operators' stages that cannot be placed, such as two that need each other's facts, are left out.
+    An operator's own stage stays behind those that it stood behind, as far as its needs allow. One that cannot be
+    imported does so too, as if it needed nothing; the rest of the order is legal. Left out is what cannot be placed,
+    such as two own stages that need each other's facts.
     """
-    arranged = _arranged(order)
-    return _arranged([name for name in order if ":" not in name]) if _faults(arranged) else arranged
+    stages = _recognized(order)
+    kept = {name: stage for name, stage in stages.items() if not _is_own(name)}
+    arranged = _arranged(kept)
+    while True:
+        # One at a time, and again from the first: what it lacked may have come with a later one.
+        for own in [name for name in stages if name not in kept]:
+            tried = {name: stage for name, stage in stages.items() if name in kept or name == own}
+            placed = _arranged(tried)
+            if all(name in placed for name in tried if _is_own(name)) and not _misplaced(placed):
+                kept, arranged = tried, placed
+                break
+        else:
+            return tuple(arranged)
 
 
-def _arranged(order: Sequence[str]) -> tuple[str, ...]:
-    waiting: dict[str, StageClass] = {}
-    rank: dict[str, float] = {}
-    last = -1.0
+def _recognized(order: Sequence[str]) -> dict[str, StageClass]:
+    """The stages in ``order``, or what they were meant to be."""
+    stages: dict[str, StageClass] = {}
     for written in order:
         name = written
         try:
             stage = find(name)
         except LookupError:
-            near = _nearest(name)
-            if near is None:
+            if _is_own(name):
+                stage = Stage  # Nothing is known of it.
+            elif near := _nearest(name):
+                name, stage = near, BUILT_IN[near]
+            else:
                 continue
-            name, stage = near, BUILT_IN[near]
-        waiting.setdefault(name, stage)
+        stages.setdefault(name, stage)
+    return stages
+
+
+def _is_own(name: str) -> bool:
+    return ":" in name
+
+
+def _arranged(stages: Mapping[str, StageClass]) -> dict[str, StageClass]:
+    """These stages in their order, what they lack added; what cannot be placed is left out."""
+    waiting = dict(stages)
+    rank: dict[str, float] = {}
+    last = -1.0
+    for name in stages:
         # The built-in ones go where the default has them, an operator's own where it stood behind one of those.
         last = float(_default_rank(name)) if name in BUILT_IN else last + 0.01
-        rank.setdefault(name, last)
+        rank[name] = last
     placed: dict[str, StageClass] = {}
-    given_up: set[str] = set()
     while True:
         provided = {fact for stage in placed.values() for fact in stage.provides}
         waiting = {
@@ -187,7 +237,7 @@ def _arranged(order: Sequence[str]) -> tuple[str, ...]:
         lacking = {fact for stage in waiting.values() for fact in stage.needs} | set(Publish.needs)
         coming = {fact for stage in waiting.values() for fact in stage.provides}
         candidates = map(_built_in_provider, _sorted(lacking - provided - coming))
-        added = next((name for name in candidates if name and name not in given_up), None)
+        added = next(filter(None, candidates), None)
         if added:
             waiting[added] = BUILT_IN[added]
             rank.setdefault(added, float(_default_rank(added)))
@@ -195,14 +245,10 @@ def _arranged(order: Sequence[str]) -> tuple[str, ...]:
         ready = [
             name for name, stage in waiting.items() if stage.needs <= provided and not _awaits(stage, waiting)
         ]
-        if ready:
-            chosen = min(ready, key=rank.__getitem__)
-            placed[chosen] = waiting.pop(chosen)
-        elif waiting:
-            # What only a stage that cannot be placed has asked for goes first, and does not come back.
-            given_up.add(waiting.popitem()[0])
-        else:
-            return tuple(placed)
+        if not ready:
+            return placed
+        chosen = min(ready, key=rank.__getitem__)
+        placed[chosen] = waiting.pop(chosen)
 
 
 def _awaits(stage: StageClass, waiting: Mapping[str, StageClass]) -> bool:

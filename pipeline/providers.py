@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline import codes
 from pipeline.failures import Refused
+
+# With more names and aliases nobody is told what was meant: each is indexed once for each of its characters.
+_MOST_INDEXED = 1000
+_SHORTEST_INDEXED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +45,49 @@ class Providers:
                     clashes.append(f"'{name}' is claimed by both '{owner.name}' and '{provider.name}'")
         if clashes:
             raise ValueError("; ".join(clashes))
+        self._by_slip = _index(
+            [name for provider in self.by_name.values() for name in (provider.name, *provider.aliases)]
+        )
         self.any_usable = any(provider.is_usable for provider in self.by_name.values())
         """Whether smart selection has anything to select from."""
 
     def resolve(self, names: Sequence[str]) -> tuple[Provider, ...]:
         """The providers behind names and aliases, in order, each where it first stood.
 
-        Raises ``Refused`` with every name that is neither.
+        Raises ``Refused`` with every name that is neither, and with what may have been meant.
         """
         if not names:
             return ()
         unknown = [name for name in names if name.casefold() not in self._by_alias]
         if unknown:
-            raise Refused(
-                codes.UNKNOWN_PROVIDER,
-                details={"unknown": list(dict.fromkeys(unknown)), "allowed": sorted(self.by_name)},
-            )
+            raise Refused(codes.UNKNOWN_PROVIDER, details=self._told_of(unknown))
         found = (self._by_alias[name.casefold()] for name in names)
         return tuple({provider.name: provider for provider in found}.values())
+
+    def _told_of(self, unknown: Sequence[str]) -> dict[str, object]:
+        told: dict[str, object] = {"unknown": list(dict.fromkeys(unknown)), "allowed": sorted(self.by_name)}
+        suggestions = {name: meant for name in unknown if (meant := self._meant_by(name))}
+        return told | {"suggestions": suggestions} if suggestions else told
+
+    def _meant_by(self, unknown: str) -> str | None:
+        """A name or an alias that is one slip away, if there is one."""
+        return next((self._by_slip[slip] for slip in _slips(unknown) if slip in self._by_slip), None)
+
+
+def _index(names: Sequence[str]) -> dict[str, str]:
+    """Each name by its slips; the first one has them."""
+    indexed = names if len(names) <= _MOST_INDEXED else ()
+    return {slip: name for name in reversed(indexed) for slip in _slips(name)}
+
+
+def _slips(name: str) -> Iterator[str]:
+    """The name itself, and the name without each of its characters.
+
+    Two names that share one of them are a slip apart: a character too many or too few, another one, or two that changed
+    places (the deletion neighbourhood of Mor and Fraenkel, 1982). To look one up takes a hash for each character.
+    """
+    folded = name.casefold()
+    yield folded
+    if len(folded) > _SHORTEST_INDEXED:
+        for position in range(len(folded)):
+            yield folded[:position] + folded[position + 1 :]

@@ -6,7 +6,8 @@ instance is valid, and quickly what is wrong with a request; ``jsonschema`` expl
 ``tests/properties`` holds them to the same verdict and the same explanation.
 
 A schema may carry ``errorMessage`` beside a rule (the convention of ajv-errors): an object from the rule's keyword to
-what the reader is told. Neither these messages nor the generated ones repeat anything of the instance.
+what the reader is told. Neither these messages nor the generated ones repeat anything of the instance. What does is the
+path to a member that is one too many, and only where whoever wrote it is the one who is told (decision 6).
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ _Path = tuple[str | int, ...]
 
 # What a request may break, and where, is little; but where is for its sender to choose.
 _MOST_TOLD = 1000
+
+# Whose extra members are named. A configuration's are not: where a member is misplaced, an API key may be one.
+_NAMES_EXTRA_MEMBERS = frozenset({"request"})
+_MOST_NAMED = 16
+# Shorter than an API key that we make.
+_LONGEST_NAME = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +62,15 @@ class Violation:
 
 
 class Schema:
-    """One compiled schema.
+    """One compiled schema; ``names_extra_members`` says whether those that are not allowed are told by their names.
 
     Raises ``jsonschema.exceptions.SchemaError`` when the document is no valid schema itself.
     """
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    def __init__(self, document: Mapping[str, Any], *, names_extra_members: bool = False) -> None:
         Draft202012Validator.check_schema(document)
         self.document = document
+        self._names_extra_members = names_extra_members
         self._explainer = Draft202012Validator(document)
         self._fast = jsonschema_rs.Draft202012Validator(dict(document))
         self.is_valid = self._fast.is_valid
@@ -73,7 +81,7 @@ class Schema:
         return _sorted(
             violation
             for error in self._explainer.iter_errors(instance)
-            for violation in _explain(
+            for violation in self._explain(
                 tuple(error.absolute_path), error.instance, error.schema, str(error.validator)
             )
         )
@@ -87,13 +95,27 @@ class Schema:
         try:
             for error in self._fast.iter_errors(instance):
                 path, place = tuple(error.instance_path), tuple(error.schema_path)
-                if place[-1:] == ("required",):
-                    found += _missing(path, _follow(instance, path), _follow(self.document, place))
+                if place[-1:] in self._SEVERAL:
+                    around = _follow(self.document, place[:-1])
+                    found += self._explain(path, _follow(instance, path), around, str(place[-1]))
                 else:
                     found.append(self._told(path, place))
         except ValueError:
             return self.violations(instance)
         return found if len(found) == 1 else _sorted(found)
+
+    # Rules of which the engines report each breach on its own, or all at once, and name the members in prose only.
+    _SEVERAL = (("required",), ("additionalProperties",))
+
+    def _explain(self, path: _Path, instance: Any, schema: Any, rule: str) -> list[Violation]:
+        """What is said of ``instance``, which lies at ``path`` and breaks this rule of ``schema``."""
+        # A schema may be a mere false, which has no rules.
+        if isinstance(schema, Mapping):
+            if rule == "required":
+                return _missing(path, instance, schema[rule])
+            if rule == "additionalProperties" and self._names_extra_members:
+                return _extra(path, instance, schema)
+        return [_broken(path, schema, rule)]
 
     def _tell(self, path: _Path, place: _Path) -> Violation:
         """What is said of whatever lies at ``path`` and breaks the rule at this ``place`` of the schema."""
@@ -121,7 +143,8 @@ def names() -> list[str]:
 @cache
 def load(name: str) -> Schema:
     """The schema in ``NAME.json``; read and compiled at the first call."""
-    return Schema(json.loads((files(__name__) / f"{name}.json").read_text(encoding="utf-8")))
+    document = json.loads((files(__name__) / f"{name}.json").read_text(encoding="utf-8"))
+    return Schema(document, names_extra_members=name in _NAMES_EXTRA_MEMBERS)
 
 
 def _sorted(violations: Iterable[Violation]) -> list[Violation]:
@@ -136,19 +159,24 @@ def _follow(document: Any, path: Iterable[str | int]) -> Any:
     return document
 
 
-def _explain(path: _Path, instance: Any, schema: Any, rule: str) -> Iterable[Violation]:
-    """What is said of ``instance``, which lies at ``path`` and breaks this rule of ``schema``."""
-    # A schema may be a mere false, which has no rules.
-    if rule == "required" and isinstance(schema, Mapping):
-        return _missing(path, instance, schema[rule])
-    return [_broken(path, schema, rule)]
-
-
 def _missing(path: _Path, instance: Any, required: Iterable[str]) -> list[Violation]:
-    # The engines report each missing member on its own but name it only in prose.
     return [
         Violation((*path, member), "is required", "required") for member in required if member not in instance
     ]
+
+
+def _extra(path: _Path, instance: Any, schema: Mapping[str, Any]) -> list[Violation]:
+    """The members that are not allowed: the first 16 by name, and once without a name that there are others."""
+    rule = "additionalProperties"
+    extra = [member for member in instance if member not in schema.get("properties", {})]
+    named = [member for member in extra if _reads_as_a_name(member)][:_MOST_NAMED]
+    places = [(*path, member) for member in named] + ([path] if len(named) < len(extra) else [])
+    return [_broken(place, schema, rule) for place in places]
+
+
+def _reads_as_a_name(member: str) -> bool:
+    """Whether it is no text, number or key that got into a name's place, and neither endless nor hiding anything."""
+    return len(member) <= _LONGEST_NAME and member.replace("-", "_").replace(".", "_").isidentifier()
 
 
 def _broken(path: _Path, schema: Any, rule: str) -> Violation:

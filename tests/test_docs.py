@@ -6,6 +6,8 @@ import argparse
 import json
 import re
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,7 +23,7 @@ from dotenv import dotenv_values
 from prometheus_client.metrics import MetricWrapperBase
 
 import schemas
-from gateway import cli
+from gateway import __version__, cli
 from gateway.config import settings
 from gateway.embedded.commands import describe
 from gateway.embedded.outbox import Waiting
@@ -30,24 +32,35 @@ from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
 from pipeline import codes, deadline, order, payload
 from tests.faults.faults import FAULTS
-from tests.support.gateways import SEND, Gateway
+from tests.support.gateways import SEND, Gateway, key_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+INSIDE = {"README", "architecture", "performance", "reliability", "sizing"}
+GUIDE = "\n".join(
+    [
+        README,
+        *(
+            page.read_text(encoding="utf-8")
+            for page in sorted((ROOT / "docs").glob("*.md"))
+            if page.stem not in INSIDE
+        ),
+    ]
+)
+"""What is written for senders, operators and Server B, whose examples are run here."""
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 NOTHING = "–"
 
 
 def table(heading: str) -> list[list[str]]:
-    """The rows of the README's table whose first column has this heading."""
-    found = re.search(
-        rf"^ *\| {re.escape(heading)} \|.*\n *\|[-| ]+\|\n((?: *\|.*\n)+)", README, re.MULTILINE
+    """The rows of the guide's only table whose first column has this heading."""
+    (rows,) = re.findall(
+        rf"^ *\| {re.escape(heading)} \|.*\n *\|[-| ]+\|\n((?: *\|.*\n)+)", GUIDE, re.MULTILINE
     )
-    assert found, f"the README has no table that begins with '{heading}'"
-    return [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in found[1].splitlines()]
+    return [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in rows.splitlines()]
 
 
 def code(cell: str) -> list[str]:
@@ -55,7 +68,7 @@ def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def blocks(language: str, text: str = README) -> list[str]:
+def blocks(language: str, text: str = GUIDE) -> list[str]:
     """The fenced examples in this language."""
     fences = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     return [re.sub(rf"^{indent}", "", example, flags=re.MULTILINE) for indent, example in fences]
@@ -75,7 +88,7 @@ def environ(tmp_path: Path, **variables: str) -> dict[str, str]:
 
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's own stage, where it can be imported."""
+    """The guide's own stage, where it can be imported."""
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "__init__.py").touch()
     (tmp_path / "acme" / "stages.py").write_text(python("acme/stages.py"), encoding="utf-8")
@@ -105,10 +118,10 @@ class TestConfiguration:
         redis_url, rabbitmq_url = settings.VARIABLES["redis_url"], settings.VARIABLES["rabbitmq_url"]
         for variable in (redis_url, rabbitmq_url):
             assert variable.read(written[variable.name] or "") == written[variable.name]
-        (cluster,) = re.findall(r"`(amqp://\S+,amqp://\S+)`", README)
+        (cluster,) = re.findall(r"`(amqp://\S+,amqp://\S+)`", GUIDE)
         assert rabbitmq_url.read(cluster) == cluster
         RabbitOutbox(cluster, Topology(), "server-a")
-        of_redis = re.findall(r"`(redis\+\w+://\S+@\S+)`", README)
+        of_redis = re.findall(r"`(redis\+\w+://\S+@\S+)`", GUIDE)
         assert len(of_redis) == 2
         assert [redis_url.read(url) for url in of_redis] == of_redis
 
@@ -128,6 +141,7 @@ class TestErrors:
         assert error["message"] == codes.INVALID_PAYLOAD.message
         (mistaken,) = [body for body in curl_bodies() if not schemas.load("request").is_valid(body)]
         violations = schemas.load("request").violations(mistaken)
+        assert len(violations) == 2
         assert error["details"] == {"errors": [violation.as_json() for violation in violations]}
 
 
@@ -143,7 +157,7 @@ class TestStages:
         assert f"The default is `{', '.join(order.DEFAULT_ORDER)}`." in README
 
     def test_the_rules_that_are_stated_let_just_the_legal_orders_pass(self) -> None:
-        assert "Of the 120 orders of the five stages these\nrules let 9 pass: `auth` stands before" in README
+        assert "Of the 120 orders of the\nfive stages these rules let 9 pass: `auth` stands before" in GUIDE
         stated = [
             ("auth", "idempotency"),
             ("idempotency", "quota"),
@@ -182,6 +196,31 @@ class TestStages:
         assert blocked[0].json()["error_code"] == "RECIPIENT_BLOCKED"
         assert blocked[1].headers["Idempotent-Replayed"] == "true"
         assert allowed.status_code == 202
+
+    @pytest.mark.usefixtures("acme")
+    def test_the_stage_of_ones_own_is_found_by_the_command_that_is_shown(self, tmp_path: Path) -> None:
+        (command,) = [block for block in blocks("bash") if block.startswith("PYTHONPATH=")]
+        (example,) = [block for block in blocks("toml") if "acme.stages" in block]
+        (tmp_path / "gateway.toml").write_text(example, encoding="utf-8")
+        assert ".venv/bin/sms-gateway" in command
+        command = command.replace(".venv/bin", str(Path(sys.executable).parent))
+
+        def run(command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                ["/bin/sh", "-c", command],
+                cwd=tmp_path,
+                env=environ(tmp_path),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
+        found = run(command)
+        assert (found.returncode, found.stderr) == (0, "")
+        missed = run(command.replace("PYTHONPATH=. ", ""))
+        assert missed.returncode == 2
+        assert "Put the folder that holds 'acme' into PYTHONPATH" in missed.stderr
 
     @pytest.mark.usefixtures("acme")
     def test_the_stage_of_ones_own_is_judged_by_its_needs(self) -> None:
@@ -232,12 +271,12 @@ class TestCommands:
         exist = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
         documented = {code(name)[0].removeprefix("make ") for name, _ in table("target")}
         assert documented == exist - {"help"}
-        assert "make help" in README
+        assert "make help" in GUIDE
 
     def test_the_demo_client_of_make_run_is_the_one_that_the_examples_use(self) -> None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         (key,) = re.findall(r"^DEMO_KEY = (\S+)$", makefile, re.MULTILINE)
-        used = set(re.findall(r"API-Key(?:: |\": \")([\w-]+)", README))
+        used = set(re.findall(r"API-Key(?:: |\": \")([\w-]+)", GUIDE))
         assert used == {key}
 
 
@@ -254,6 +293,8 @@ class TestExamples:
         curls = re.findall(r"Idempotency-Key: ([\w-]+)", "\n".join(blocks("bash")))
         (sender,) = re.findall(r'}, "([\w-]+)"\)\)$', python("sender.py"), re.MULTILINE)
         assert len({*curls, sender}) == len(curls) + 1
+        assert 'f"order-{n}-shipped"' in python("send_many.py")
+        assert not {*curls, sender} & {f"order-{n}-shipped" for n in range(2001, 2101)}
 
     def test_the_bodies_that_are_received_are_valid(self) -> None:
         kinds = []
@@ -262,7 +303,16 @@ class TestExamples:
             kinds.append(kind)
             if kind in schemas.names():
                 assert schemas.load(kind).violations(example) == []
-        assert sorted(kinds) == ["accepted", "envelope", "error", "health", "heartbeat", "log", "stored"]
+        assert sorted(kinds) == [
+            "accepted",
+            "envelope",
+            "error",
+            "health",
+            "heartbeat",
+            "log",
+            "log",
+            "stored",
+        ]
 
     def test_the_stored_message_looks_as_the_command_shows_it(self) -> None:
         (shown,) = [example for example in json_examples() if kind_of(example) == "stored"]
@@ -272,15 +322,19 @@ class TestExamples:
         stored = Waiting(shown["position"], shown["tracking_id"], json.dumps(envelope).encode(), *times)
         assert describe(stored, full=False) == shown
 
-    def test_the_log_line_and_the_health_report_look_like_real_ones(self, tmp_path: Path) -> None:
+    def test_the_log_lines_and_the_health_report_look_like_real_ones(self, tmp_path: Path) -> None:
         with Gateway(tmp_path, environ(tmp_path)) as gateway:
             assert gateway.send("nothing").status_code == 429
+            assert gateway.send().status_code == 202
             health = gateway.http.get("/readyz").json()
-        (line,) = [line for line in gateway.log_lines() if line.get("status") == 429]
-        (shown,) = [example for example in json_examples() if kind_of(example) == "log"]
-        assert list(shown) == list(line)
-        same = ("level", "service", "message", "error_code", "stage")
-        assert [shown[name] for name in same] == [line[name] for name in same]
+        lines = {line["status"]: line for line in gateway.log_lines() if line.get("status") in {202, 429}}
+        shown_lines = {example["status"]: example for example in json_examples() if kind_of(example) == "log"}
+        assert shown_lines.keys() == lines.keys()
+        for status, line in lines.items():
+            shown = shown_lines[status]
+            assert list(shown) == list(line)
+            for name in ("level", "service", "message", "error_code", "stage"):
+                assert shown.get(name) == line.get(name)
         (shown,) = [example for example in json_examples() if kind_of(example) == "health"]
         assert shown.keys() == health.keys()
         assert shown["dependencies"].keys() == health["dependencies"].keys()
@@ -305,8 +359,10 @@ class TestExamples:
             f"up to {properties['providers']['maxItems']} provider names",
             f"{ttl['minimum']} to {ttl['maximum']} seconds, {ttl['default']} when left out",
             f"keeps the last {HEARTBEAT_QUEUE_LENGTH} of them",
+            f"| 160 | 153 | {-(-properties['text']['maxLength'] // 153)} parts |",
+            f"| 70 | 67 | {-(-properties['text']['maxLength'] // 67)} parts, of emoji twice as many |",
         ):
-            assert stated in README
+            assert stated in GUIDE
 
 
 class TestSender:
@@ -360,10 +416,66 @@ class TestSender:
             self.send([httpx.Response(409, json={"error_code": "PROVIDER_DISABLED"})])
 
     @pytest.mark.usefixtures("waits")
-    def test_it_does_not_wait_for_the_reset_of_a_quota(self) -> None:
+    def test_an_exhausted_quota_is_a_refusal_and_no_timeout(self) -> None:
         refused = {"error_code": "TOO_MANY_REQUESTS"}
-        with pytest.raises(TimeoutError, match="TOO_MANY_REQUESTS"):
+        with pytest.raises(RuntimeError, match="TOO_MANY_REQUESTS"):
             self.send([httpx.Response(429, json=refused, headers={"Retry-After": "9999"})])
+
+    def test_it_waits_for_a_reset_that_is_near(self, waits: list[float]) -> None:
+        answers = [
+            httpx.Response(429, json={}, headers={"Retry-After": "9"}),
+            httpx.Response(202, json={"tracking_id": "t"}),
+        ]
+        assert self.send(list(answers), patience_seconds=60)[0] == "t"
+        assert waits == [9]
+
+    @pytest.mark.usefixtures("waits")
+    def test_what_nobody_knows_yet_is_a_timeout(self) -> None:
+        with pytest.raises(TimeoutError, match="no answer"):
+            self.send([httpx.ConnectError("refused")] * 100, patience_seconds=-1)
+        busy = httpx.Response(503, json={"error_code": "OUTCOME_UNKNOWN"}, headers={"Retry-After": "61"})
+        with pytest.raises(TimeoutError, match="OUTCOME_UNKNOWN"):
+            self.send([busy])
+
+
+class TestManyMessages:
+    """The example that sends many, run as a program of its own against a real gateway."""
+
+    @pytest.fixture
+    def gateway(self, tmp_path: Path) -> Iterator[Gateway]:
+        with Gateway(tmp_path, environ(tmp_path)) as gateway:
+            yield gateway
+
+    def outcomes(self, gateway: Gateway, directory: Path, client: str) -> dict[str, str]:
+        """What it prints of each key."""
+        for name in ("sender.py", "send_many.py"):
+            program = python(name).replace("http://127.0.0.1:8000", gateway.url)
+            program = program.replace("demo-key-for-local-use-only", key_of(client))
+            (directory / name).write_text(program, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "send_many.py"],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+    def test_each_message_is_sent_once_however_often_it_is_run(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        first = self.outcomes(gateway, tmp_path, "acme")
+        assert list(first) == [f"order-{number}-shipped" for number in range(2001, 2101)]
+        assert {len(tracking_id) for tracking_id in first.values()} == {36}
+        assert len(set(first.values())) == 100
+        assert self.outcomes(gateway, tmp_path, "acme") == first
+
+    def test_beyond_the_quota_each_ends_with_a_refusal(self, gateway: Gateway, tmp_path: Path) -> None:
+        outcomes = self.outcomes(gateway, tmp_path, "crowd").values()
+        refused = [outcome for outcome in outcomes if outcome.startswith("429 ")]
+        assert len(refused) == 1
+        assert "TOO_MANY_REQUESTS" in refused[0]
 
 
 class TestPages:
@@ -382,6 +494,15 @@ class TestPages:
             if anchor:
                 assert anchor in anchors(target), link
 
+    def test_every_page_is_in_the_index(self) -> None:
+        folder = ROOT / "docs"
+        index = (folder / "README.md").read_text(encoding="utf-8")
+        pages = {page.name for page in folder.glob("*.md")} - {"README.md"}
+        assert {page for page in pages if f"]({page})" not in index} == set()
+
+    def test_the_readme_is_short(self) -> None:
+        assert len(README.splitlines()) <= 260
+
     def test_the_files_that_are_named_exist(self) -> None:
         named = set(re.findall(r"`((?:gateway|pipeline|schemas)/[\w/.]*)`", ARCHITECTURE))
         assert len(named) > 30
@@ -397,6 +518,16 @@ class TestPages:
             if not re.search(rf"^ *(?:async )?def {test}\(", (ROOT / file).read_text(), re.MULTILINE)
         ] == []
         assert {fault.name for fault in FAULTS if fault.name not in RELIABILITY} == set()
+
+    def test_the_service_runs_what_the_installation_has_put_there(self) -> None:
+        (installation,) = [block for block in blocks("bash") if block.startswith("python3 -m venv")]
+        (upgrade,) = [block for block in blocks("bash") if "systemctl restart" in block]
+        (unit,) = blocks("ini")
+        (link,) = re.findall(r"^ln -sfn (\S+) (\S+)$", installation, re.MULTILINE)
+        assert f"python3 -m venv {link[1]}-{__version__}\n" in installation
+        assert link[0] == f"{Path(link[1]).name}-{__version__}"
+        assert f"ExecStart={link[1]}/bin/sms-gateway serve" in unit
+        assert f" {link[1]}\n" in upgrade
 
     def test_the_proxy_waits_for_slow_heads_and_bodies(self) -> None:
         (example,) = blocks("nginx")
@@ -454,7 +585,7 @@ def commands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[str, 
 
 
 def curl_bodies() -> list[Any]:
-    """What the README's curls send, each to the path of a send."""
+    """What the guide's curls send, each to the path of a send."""
     bodies = []
     for example in blocks("bash"):
         if example.startswith("curl"):
@@ -465,7 +596,7 @@ def curl_bodies() -> list[Any]:
 
 
 def json_examples() -> list[Any]:
-    """The README's JSON documents."""
+    """The guide's JSON documents."""
     return [json.loads(example) for example in blocks("json")]
 
 

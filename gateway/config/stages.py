@@ -29,7 +29,10 @@ def read(sources: Sources, variable: Variable) -> ConfiguredStages:
         names = ", ".join(f"'{name}'" for name in left_out)
         source = f"{source}, without the disabled {names}"
     effective = tuple(name for name in listed if name not in disabled)
-    sources.mistakes += [f"{source}: {mistake}" for mistake in order.mistakes(effective)]
+    found = [f"{source}: {mistake}" for mistake in order.mistakes(effective)]
+    if found and (suggestion := order.suggestion(effective)):
+        found[-1] += f". {suggestion}"
+    sources.mistakes += found
     for name in options:
         if name not in listed:
             try:

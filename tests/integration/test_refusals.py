@@ -71,7 +71,7 @@ INVALID: list[tuple[Any, set[tuple[str, str]]]] = [
     ({"to": NUMBER, "text": "x", "ttl_seconds": True}, {("/ttl_seconds", "type")}),
     ({"to": NUMBER, "text": "x", "ttl_seconds": 60.5}, {("/ttl_seconds", "type")}),
     ({"to": NUMBER, "text": "x", "ttl_seconds": None}, {("/ttl_seconds", "type")}),
-    ({"to": NUMBER, "text": "x", "from": "me"}, {("", "additionalProperties")}),
+    ({"to": NUMBER, "text": "x", "from": "me"}, {("/from", "additionalProperties")}),
     ({}, {("/to", "required"), ("/text", "required")}),
     ([], {("", "type")}),
     ("text", {("", "type")}),
@@ -82,7 +82,7 @@ INVALID: list[tuple[Any, set[tuple[str, str]]]] = [
             ("/to", "pattern"),
             ("/text", "minLength"),
             ("/ttl_seconds", "minimum"),
-            ("", "additionalProperties"),
+            ("/z", "additionalProperties"),
         },
     ),
 ]

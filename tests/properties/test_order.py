@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import pytest
@@ -23,6 +23,7 @@ class Tenant:
     """A fact that only an operator's stages know."""
 
 
+LEGAL = [list(names) for names in itertools.permutations(order.DEFAULT_ORDER) if not order.mistakes(names)]
 NAMES = st.sampled_from(
     [*BUILT_IN, "idempotncy", "nothing", "", "acme:", ":", "json:loads", "json:JSONDecoder"]
 )
@@ -51,7 +52,7 @@ def acme() -> Iterator[None]:
 @given(st.lists(NAMES, max_size=10))
 def test_the_working_order_works(names: list[str]) -> None:
     """Whatever was written, misspelt or repeated, what is proposed instead is legal."""
-    assert order.mistakes(order.working_order(names)) == []
+    assert misplaced(order.working_order(names)) == []
 
 
 @given(st.lists(NAMES, max_size=10))
@@ -60,6 +61,7 @@ def test_nothing_is_lost_without_need(names: list[str]) -> None:
     working = order.working_order(names)
     for name in set(names) & BUILT_IN.keys():
         assert name in working or (name in {"auth", "anonymous"} and {"auth", "anonymous"} & set(working))
+    assert {name for name in names if ":" in name} <= set(working)
 
 
 @given(st.lists(st.sampled_from(list(BUILT_IN)), max_size=8))
@@ -79,15 +81,32 @@ def test_a_legal_order_is_its_own_proof(names: list[str]) -> None:
 
 @given(st.lists(NAMES, max_size=8))
 def test_a_mistake_names_what_was_written(names: list[str]) -> None:
-    """The stage is one of the list, or the terminal handler; and the sentence ends with a way out."""
+    """The stage is one of the list, or the terminal handler."""
     for mistake in order.mistakes(names):
         assert mistake.stage in {*names, "publish"}
         assert mistake.reason in str(mistake)
-        assert str(mistake).endswith(", ".join(mistake.working_order))
 
 
 @pytest.mark.timeout(60)
 @given(st.lists(NAMES | OWN, max_size=6))
 def test_the_working_order_of_any_stages_works(names: list[str]) -> None:
     """Whatever an operator's stages say of themselves, circles included, a legal order is found, and soon."""
-    assert order.mistakes(order.working_order(names)) == []
+    assert misplaced(order.working_order(names)) == []
+
+
+@given(st.data())
+def test_a_legal_order_keeps_all_of_its_stages(data: st.DataObject) -> None:
+    """Where all of them have a place, none is left out of the order that would work."""
+    names = data.draw(st.sampled_from(LEGAL))
+    for own, place in data.draw(st.lists(st.tuples(OWN, st.integers(0, 9)), max_size=6)):
+        longer = [*names[:place], own, *names[place:]]
+        names = names if misplaced(longer) else longer
+    assert set(order.working_order(names)) == set(names)
+
+
+def misplaced(names: Sequence[str]) -> list[str]:
+    """The mistakes of an order, but for stages that cannot be imported: their own mistakes nobody else can mend."""
+    told = map(str, order.mistakes(names))
+    return [
+        mistake for mistake in told if "cannot be imported" not in mistake and "is no stage" not in mistake
+    ]

@@ -18,9 +18,9 @@ from gateway.redis import store as redis_store
 from pipeline import boundary, deadline
 
 ROOT = Path(__file__).parents[2]
-README, ARCHITECTURE = (
-    " ".join((ROOT / page).read_text(encoding="utf-8").split())
-    for page in ("README.md", "docs/architecture.md")
+OPERATING, ARCHITECTURE = (
+    " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+    for page in ("operating.md", "architecture.md")
 )
 
 END_SECONDS = 15
@@ -60,10 +60,10 @@ PROMISES: dict[str, tuple[str, str]] = {
     "patience of a spool": (ARCHITECTURE, f"| confirmed within {SERVERS.broker._patience_seconds:g} s |"),
     "pauses, Redis": (ARCHITECTURE, f"Reconnects by itself; Redis: {pauses(link._PAUSE_SECONDS)}"),
     "pauses, RabbitMQ": (ARCHITECTURE, f"reconnects by itself, {pauses(connection._RETRY_SECONDS)}"),
-    "head": (README, f"heads ({protocol.HEAD_BYTES / 1024:g} KiB, {protocol.HEAD_SECONDS:g} s)"),
-    "write": (README, f"may take none of its answers ({transport.WRITE_SECONDS:g} s)"),
-    "requests ahead": (README, f"ahead of their answers ({limits.MOST_WAITING}),"),
-    "own files": (README, f"less {limits.OWN_FILES} that it keeps for itself"),
+    "head": (OPERATING, f"heads ({protocol.HEAD_BYTES / 1024:g} KiB, {protocol.HEAD_SECONDS:g} s)"),
+    "write": (OPERATING, f"may take none of its answers ({transport.WRITE_SECONDS:g} s)"),
+    "requests ahead": (OPERATING, f"ahead of their answers ({limits.MOST_WAITING}),"),
+    "own files": (OPERATING, f"less {limits.OWN_FILES} that it keeps for itself"),
     "body": (ARCHITECTURE, f"| {deadline.BODY_SECONDS:g} s for the body,"),
     "request": (ARCHITECTURE, f", {deadline.REQUEST_SECONDS:g} s for the rest,"),
     "body after SIGTERM": (

@@ -44,7 +44,8 @@ def test_check_explains_each_of_the_120_orders(
     printed = capsys.readouterr()
     if mistakes:
         lines = printed.err.splitlines()
-        assert lines[:-1] == [f"error: PIPELINE: {mistake}" for mistake in mistakes]
+        told = [f"error: PIPELINE: {mistake}" for mistake in mistakes]
+        assert lines[:-1] == [*told[:-1], f"{told[-1]}. {order.suggestion(names)}"]
         assert lines[-1].startswith(f"{len(mistakes)} mistake")
         assert printed.out == ""
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pipeline.failures import Refused
@@ -43,6 +45,65 @@ def test_unknown_names_are_all_told() -> None:
     with pytest.raises(Refused, match="UNKNOWN_PROVIDER") as refused:
         CATALOGUE.resolve(["x", "Alpha", "Y", "x"])
     assert refused.value.details == {"unknown": ["x", "Y"], "allowed": ["Alpha", "beta", "gamma"]}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("alhpa", "alpha"),
+        ("alpa", "alpha"),
+        ("alphha", "alpha"),
+        ("alpho", "alpha"),
+        ("ALPHa-SMS", None),
+        ("Alfha", "alpha"),
+        ("primry", "primary"),
+        ("primary2", "primary"),
+        ("b2", None),
+        ("x", None),
+        ("ab", None),
+        ("ahpla", None),
+        ("zeta", "beta"),
+        ("omega", None),
+        ("", None),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_what_was_meant(written: str, meant: str | None) -> None:
+    """One character too many, too few or wrong, or two that changed places; a guess further off would mislead."""
+    catalogue = Providers([Provider("alpha", aliases=("a", "primary")), Provider("beta", aliases=("b",))])
+    with pytest.raises(Refused) as refused:
+        catalogue.resolve([written, "beta", written])
+    assert refused.value.details == {
+        "unknown": [written],
+        "allowed": ["alpha", "beta"],
+        **({"suggestions": {written: meant}} if meant else {}),
+    }
+
+
+def test_of_two_that_may_have_been_meant_the_first_configured_is_told() -> None:
+    """The answer is the same each time."""
+    with pytest.raises(Refused) as refused:
+        Providers([Provider("alpha-1"), Provider("alpha-2")]).resolve(["alpha-", "alpha-3"])
+    assert refused.value.details is not None
+    assert refused.value.details["suggestions"] == {"alpha-": "alpha-1", "alpha-3": "alpha-1"}
+
+
+def test_sixteen_long_names_cost_little_to_guess_at() -> None:
+    """As many as a request may hold, each as long as it may be, beside as many providers as are compared at all."""
+    catalogue = Providers([Provider(f"{number:04}" + "x" * 60) for number in range(1000)])
+    names = [f"{number:02}" + "\u0149" * 62 for number in range(16)]
+    started = time.perf_counter()
+    with pytest.raises(Refused):
+        catalogue.resolve(names)
+    assert time.perf_counter() - started < 0.05
+
+
+def test_of_very_many_providers_none_is_guessed_at() -> None:
+    """An index of them would take more memory than a guess is worth."""
+    for count, told in ((1000, True), (1001, False)):
+        with pytest.raises(Refused) as refused:
+            Providers([Provider(f"provider-{number}") for number in range(count)]).resolve(["provder-7"])
+        assert refused.value.details is not None
+        assert ("suggestions" in refused.value.details) == told
 
 
 def test_a_name_that_two_providers_claim_is_refused() -> None:

@@ -69,7 +69,7 @@ def test_a_document_that_is_no_schema_is_refused() -> None:
         ([], [("", "type")]),
         (None, [("", "type")]),
         ("text", [("", "type")]),
-        (REQUEST | {"from": "me"}, [("", "additionalProperties")]),
+        (REQUEST | {"from": "me"}, [("/from", "additionalProperties")]),
         (REQUEST | {"to": "14155552671"}, [("/to", "pattern")]),
         (REQUEST | {"to": "+04155552671"}, [("/to", "pattern")]),
         (REQUEST | {"to": "+1"}, [("/to", "pattern")]),
@@ -109,12 +109,59 @@ def test_every_violation_is_found() -> None:
     """One request that breaks a rule in each member is told of all of them at once, in the order of the places."""
     instance = {"to": "5", "text": "", "providers": [""], "ttl_seconds": 1, "x": 1}
     assert broken(instance) == [
-        ("", "additionalProperties"),
         ("/providers/0", "minLength"),
         ("/text", "minLength"),
         ("/to", "pattern"),
         ("/ttl_seconds", "minimum"),
+        ("/x", "additionalProperties"),
     ]
+
+
+EXTRA = "'to', 'text', 'providers' and 'ttl_seconds' are the only members"
+
+
+@pytest.mark.parametrize("name", ["from", "_", "sender-id", "app.version", "to2", "n\u00famero", "x" * 32])
+def test_an_extra_member_of_a_request_is_named(name: str) -> None:
+    """Its place is where it stands; what it holds is not told."""
+    (violation,) = load("request").violations({**REQUEST, name: "a value that nobody tells"})
+    assert violation.as_json() == {"path": f"/{name}", "message": EXTRA, "rule": "additionalProperties"}
+    assert load("request").violations_fast({**REQUEST, name: 1}) == [violation]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "A text in a name's place", "+14155552671", "4711", "a/b", "a~b", "x" * 33, "x" * 1_000_000),
+        "sms_" + "k" * 43,
+        *("to\u200b", "\u202eto", "\x1b[2J", "to\0", "to\n", "\x9b", "\ud800"),
+    ],
+    ids=lambda name: repr(name[:12]),
+)
+def test_what_does_not_read_as_a_name_is_not_repeated(name: str) -> None:
+    """It may be private, or endless, or steer a terminal: the sender is told that there is such a member."""
+    (violation,) = load("request").violations({**REQUEST, name: 1})
+    assert violation.as_json() == {"path": "", "message": EXTRA, "rule": "additionalProperties"}
+
+
+def test_of_many_extra_members_the_first_are_named() -> None:
+    """A refusal stays short, whatever is sent; that there are more is told."""
+    for count in (16, 17, 2000):
+        found = load("request").violations({**REQUEST, **{f"m{number:04}": 1 for number in range(count)}})
+        more = [""] if count > 16 else []
+        assert [violation.pointer for violation in found] == [
+            *more,
+            *(f"/m{number:04}" for number in range(16)),
+        ]
+
+
+@pytest.mark.parametrize("name", ["clients", "providers"])
+def test_an_extra_member_of_a_configuration_is_not_named(name: str) -> None:
+    """An API key may stand there."""
+    (violation,) = load(name).violations(
+        {"k": {"name": "n", "s3cr3t": 1} if name == "clients" else {"s3cr3t": 1}}
+    )
+    assert (violation.pointer, violation.rule) == ("/k", "additionalProperties")
+    assert "s3cr3t" not in violation.message
 
 
 def test_what_is_valid_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The README's consumer, taken from there and run against a real RabbitMQ."""
+"""The consumer of the page for Server B, taken from there and run against a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.ports import BrokerRefused
 from tests.support.gateways import consume
 from tests.support.servers import RabbitServer
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "server-b.md"
 
 
 class Consumer:
@@ -52,7 +52,7 @@ def running(directory: Path, url: str, queue_name: str) -> Iterator[Consumer]:
     """The consumer in ``directory``, where it keeps what it has seen."""
     (example,) = re.findall(
         r"^```python\n(# consumer\.py\n.*?)^```$",
-        README.read_text(encoding="utf-8"),
+        PAGE.read_text(encoding="utf-8"),
         re.MULTILINE | re.DOTALL,
     )
     program = directory / "consumer.py"
@@ -78,7 +78,7 @@ def running(directory: Path, url: str, queue_name: str) -> Iterator[Consumer]:
 @pytest.fixture
 def topology() -> Topology:
     """Names of this test's own."""
-    name = f"readme.{uuid.uuid4().hex[:8]}"
+    name = f"consumer.{uuid.uuid4().hex[:8]}"
     return Topology(name, name, "quorum", f"{name}.heartbeat", f"{name}.heartbeat")
 
 
