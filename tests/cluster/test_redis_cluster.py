@@ -93,7 +93,7 @@ async def test_a_slot_on_its_way(nodes: RedisCluster) -> None:
         await store.begin(present)
         with nodes.moving("{commuter}"):
             assert isinstance(await store.begin(claim_on(client, present.key)), InProgress)
-            with pytest.raises(StoreUnavailable, match="on its way to another node") as refused:
+            with pytest.raises(StoreUnavailable, match="being moved to another node") as refused:
                 await store.begin(absent)
             assert not refused.value.may_be_done
             with pytest.raises(StoreUnavailable, match="rehashing") as refused:

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
-import hiredis
 import pytest
 from redis.exceptions import ConnectionError as Disconnected
 
 from gateway.redis import urls
 from gateway.redis.sentinel import SentinelAddress
-
-HOST = "127.0.0.1"
+from tests.support.redis_peer import HOST, listening, packed
 
 Words = tuple[bytes, bytes, int]
 """A port that a Sentinel names as the primary's, the one that it describes, and the epoch of that."""
-
-
-def packed(words: Sequence[bytes]) -> bytes:
-    """An array of strings, as servers write it."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 @asynccontextmanager
 async def sentinel(says: Words | bytes | None) -> AsyncIterator[int]:
     """The port of one that says this: of a primary, an error, or nothing at all."""
 
-    def answer(command: Sequence[bytes]) -> bytes:
+    async def answer(command: list[bytes]) -> bytes:
+        if says is None:
+            return b""
         if command[0] != b"SENTINEL":
             return b"+OK\r\n"
         if isinstance(says, bytes):
             return says
-        assert says is not None
         named, described, epoch = says
         if command[1] == b"GET-MASTER-ADDR-BY-NAME":
             return packed([b"localhost", named])
@@ -46,16 +38,8 @@ async def sentinel(says: Words | bytes | None) -> AsyncIterator[int]:
         }
         return packed([word for field in fields.items() for word in field])
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        commands: Any = hiredis.Reader()
-        while data := await reader.read(65536):
-            commands.feed(data)
-            while says is not None and (command := commands.gets()) is not False:
-                writer.write(answer(command))
-        writer.close()
-
-    async with await asyncio.start_server(serve, HOST, 0) as server:
-        yield server.sockets[0].getsockname()[1]
+    async with listening(answer) as peer:
+        yield peer.port
 
 
 async def found(*all_say: Words | bytes | None, options: str = "") -> str:

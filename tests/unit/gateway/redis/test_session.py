@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import hiredis
 import pytest
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
@@ -16,8 +15,8 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from gateway.redis.address import Address
 from gateway.redis.link import Link, NotSent
 from gateway.redis.session import Session
+from tests.support.redis_peer import listening
 
-HOST = "127.0.0.1"
 SOON = 30.0
 
 VALUES = [
@@ -60,43 +59,7 @@ FATAL = [
 
 
 @asynccontextmanager
-async def played(
-    answer: Callable[[list[bytes]], Awaitable[bytes | None]], size: int = 1 << 20
-) -> AsyncIterator[Address]:
-    """A server that answers each command with some bytes, or closes the connection.
-
-    The last 5000 of those that it writes at once go out in pieces of so many.
-    """
-    writers: list[asyncio.StreamWriter] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        commands: Any = hiredis.Reader()
-        while not writer.is_closing() and (data := await reader.read(1 << 20)):
-            commands.feed(data)
-            replies = b""
-            while (command := commands.gets()) is not False:
-                reply = await answer(command)
-                if reply is None:
-                    writer.close()
-                    return
-                replies += reply
-            while replies and not writer.is_closing():
-                length = min(size, 5000) if len(replies) <= 5000 else len(replies) - 5000
-                writer.write(replies[:length])
-                replies = replies[length:]
-                await asyncio.sleep(0)
-        writer.close()
-
-    async with await asyncio.start_server(serve, HOST, 0) as listening:
-        yield Address.of(f"redis://{HOST}:{listening.sockets[0].getsockname()[1]}")
-    async with asyncio.timeout(SOON):
-        while not all(writer.is_closing() for writer in writers):
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def server(size: int = 1 << 20) -> AsyncIterator[Address]:
+async def server(piece: int = 1 << 20) -> AsyncIterator[Address]:
     """One that answers ``SAY x`` with x, CUT by closing, HANG with nothing, and all else with OK."""
 
     async def answer(command: list[bytes]) -> bytes | None:
@@ -110,8 +73,8 @@ async def server(size: int = 1 << 20) -> AsyncIterator[Address]:
             case _:
                 return b"+OK\r\n"
 
-    async with played(answer, size) as address:
-        yield address
+    async with listening(answer, piece) as peer:
+        yield Address.of(peer.url)
 
 
 @asynccontextmanager
@@ -237,7 +200,7 @@ async def test_a_server_that_is_slow_to_read_is_sent_no_more_than_it_takes() -> 
         asked.append(command[0])
         return b"+OK\r\n"
 
-    async with played(answer) as address, linked(address) as link:
+    async with listening(answer) as peer, linked(Address.of(peer.url)) as link:
         waiting = link.execute("WAIT")
         # More than the buffers of two sockets hold, so from some time on the server takes no more.
         taken = [link.execute("SAY", b"x" * 100_000) for _ in range(300)]
