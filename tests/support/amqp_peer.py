@@ -23,17 +23,43 @@ REPLIES: dict[str, Any] = {
     "Channel.Close": spec.Channel.CloseOk(),
     "Confirm.Select": spec.Confirm.SelectOk(),
     "Queue.Declare": spec.Queue.DeclareOk(queue="q", message_count=0, consumer_count=0),
+    "Queue.Bind": spec.Queue.BindOk(),
+    "Exchange.Declare": spec.Exchange.DeclareOk(),
+    "Basic.Consume": spec.Basic.ConsumeOk(consumer_tag="c"),
 }
 
 
 class Peer:
-    """``received`` are the frames that came, with the number of their channel, and ``port`` is where it listens."""
+    """``received`` are the frames that came, with the number of their channel, and ``port`` is where it listens.
+
+    ``replies`` has the frame that answers another, by the name of that; no frame: no answer. Where ``confirms`` is
+    true, each message is acknowledged as soon as it is there.
+    """
 
     def __init__(self) -> None:
         self.port = 0
         self.received: list[tuple[int, Any]] = []
+        self.connections = 0
+        self.replies = {**REPLIES}
+        self.confirms = False
+        self._unread: dict[int, int] = {}
+        self._tags: dict[int, int] = {}
         self._came = asyncio.Condition()
         self._writer: asyncio.StreamWriter | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def names(self, channel: int | None = None) -> list[str]:
+        """The names of the frames that came, on one channel or on all."""
+        return [frame.name for number, frame in self.received if channel in {None, number}]
+
+    async def got(self, name: str, count: int = 1) -> None:
+        """Return when so many frames of this name have come."""
+        async with self._came, asyncio.timeout(20):
+            await self._came.wait_for(lambda: self.names().count(name) >= count)
 
     def messages(self, channel: int = 1) -> list[tuple[str, bytes]]:
         """Id and body of each message on a channel. Fails where frames are not in the order that AMQP demands."""
@@ -78,6 +104,8 @@ class Peer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Live through one connection."""
         self._writer = writer
+        self.connections += 1
+        self._tags.clear()
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readexactly(len(b"AMQP0091"))
             properties: Any = {"capabilities": {"publisher_confirms": True, "basic.nack": True}}
@@ -89,9 +117,24 @@ class Peer:
                 async with self._came:
                     self.received.append((number, frame))
                     self._came.notify_all()
-                if frame.name in REPLIES:
-                    self.say(REPLIES[frame.name], channel=number)
+                if self.replies.get(frame.name) is not None:
+                    self.say(self.replies[frame.name], channel=number)
+                self._confirm(number, frame)
         writer.close()
+
+    def _confirm(self, channel: int, frame: Any) -> None:
+        """Count the messages of each channel, and acknowledge those that have come whole."""
+        if isinstance(frame, spec.Channel.Open):
+            self._tags[channel] = 0
+        elif isinstance(frame, ContentHeader):
+            self._tags[channel] += 1
+            self._unread[channel] = frame.body_size
+        elif isinstance(frame, ContentBody):
+            self._unread[channel] -= len(frame.value)
+        else:
+            return
+        if self.confirms and not isinstance(frame, spec.Channel.Open) and not self._unread[channel]:
+            self.say(spec.Basic.Ack(self._tags[channel]), channel=channel)
 
 
 @contextlib.asynccontextmanager

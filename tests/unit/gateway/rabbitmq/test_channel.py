@@ -32,7 +32,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def session(peer: Peer) -> AsyncIterator[Session]:
-    session = Session(f"amqp://guest:guest@127.0.0.1:{peer.port}/")
+    session = Session(peer.url)
     await session.connect()
     yield session
     await session.close()
@@ -85,18 +85,6 @@ async def test_what_is_used_of_aiormq_is_there(session: Session, channel: Confir
     await publishing
     assert used.confirmations == {}
     assert used.message_id_delivery_tag == {}
-
-
-async def test_the_state_of_a_link_is_what_aiormq_says(session: Session, peer: Peer) -> None:
-    """Asked differently, for it is asked of every message."""
-    assert (session.is_alive, session.is_opened, session.is_unblocked) == (True, True, True)
-    peer.say(spec.Connection.Blocked(reason="low on memory"), channel=0)
-    await eventually(lambda: not session.is_unblocked)
-    peer.say(spec.Connection.Unblocked(), channel=0)
-    await eventually(lambda: session.is_unblocked)
-    peer.cut()
-    await eventually(lambda: not session.is_alive)
-    assert not session.is_opened
 
 
 async def test_each_message_gets_its_own_answer(channel: ConfirmChannel, peer: Peer) -> None:
