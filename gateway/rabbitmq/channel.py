@@ -68,7 +68,7 @@ class ConfirmChannel:
         """Whether it takes messages, and the broker still takes frames on it."""
         channel = self._channel
         # aiormq takes a channel off its connection as soon as the broker has closed it, and calls it closed only some
-        # turns later; a frame sent in between would make the broker close the whole connection.
+        # iterations of the event loop later; a frame sent in between would make the broker close the whole connection.
         return (
             not self._is_retired
             and not channel.is_closed
@@ -83,7 +83,7 @@ class ConfirmChannel:
         The message is on its way before anything is awaited.
         """
         if not self.is_open:
-            raise ClosedChannel("the broker has closed the channel; another is being opened")
+            raise ClosedChannel("RabbitMQ has closed the channel, and another is being opened: retry")
         channel = self._channel
         frames = self._template.pack(message_id, body, created_at, ttl_ms)
         # The broker numbers what reaches it: from here to the write nothing may be awaited or fail.
@@ -96,16 +96,20 @@ class ConfirmChannel:
         try:
             await confirmation
         except PublishError as error:
-            raise Unroutable(f"no queue takes the message: {error}") from error
+            reason = f"RabbitMQ returned the message: no queue is bound for it ({error.args[0]})"
+            raise Unroutable(f"{reason}. The queue and its binding are being declared again") from error
         except DeliveryError as error:
-            raise Rejected("the broker refused the message: the queue is full, or failed") from error
+            raise Rejected("RabbitMQ refused the message: the queue is full, or has failed") from error
         except BaseException as error:
             self.doubtful.add(message_id)
             if tag in channel.confirmations:
                 # So aiormq marks a publish that is answered: its acknowledgement may come yet, and means nothing.
                 channel.confirmations[tag] = Returning(loop=channel.loop)
             if isinstance(error, TimeoutError):
-                raise Unconfirmed(f"no confirm within {self._timeouts.seconds:g} s") from error
+                raise Unconfirmed(
+                    f"RabbitMQ did not confirm the message within {self._timeouts.seconds:g} s: see whether the queue "
+                    "has a leader, and how busy the disks are"
+                ) from error
             raise
         finally:
             self._timeouts.discard(confirmation)
@@ -124,7 +128,7 @@ class ConfirmChannel:
 
     def _end(self, closing: asyncio.Future[Any]) -> None:
         """Tell all that wait that no answer will come any more."""
-        # A lost connection may come as a CancelledError, which nobody must take for a cancellation of his own.
+        # A lost connection may come as a CancelledError, which no task must take for its own cancellation.
         reason = "" if closing.cancelled() else str(closing.exception() or "")
         text = f"{reason or 'the connection was lost'}, with the message in flight"
         for confirmation in self._channel.confirmations.values():

@@ -30,14 +30,14 @@ _CONNECT_SECONDS = 5.0
 _SET_UP_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 _RETRY_SECONDS = (0.1, 5.0)
-# The broker's word that it blocks or unblocks is read by aiormq but not passed on.
+# That the broker blocks or unblocks is read by aiormq but not passed on.
 _BLOCKED_POLL_SECONDS = 0.25
 _UNCONFIRMED_IN_A_ROW = 2
 
 _CLOSED = "closed by this gateway"
 _LOST = "the connection was lost"
-_GIVEN_UP = "the broker did not confirm in time twice in a row"
-BLOCKED = "RabbitMQ has blocked publishing: it is low on memory or disk"
+_GIVEN_UP = "RabbitMQ did not confirm in time twice in a row, so the connection was dropped as dead"
+BLOCKED = "RabbitMQ has blocked publishing: it is low on memory or disk (rabbitmq-diagnostics alarms)"
 
 T = TypeVar("T")
 SetUp = Callable[[Session], Awaitable[None]]
@@ -138,7 +138,7 @@ class BrokerConnection:
                 return
             attempt += 1
             if error != self._reported:
-                log.warning("%s: %s", self._purpose, error)
+                log.warning("the connection '%s' to RabbitMQ at %s", self._purpose, error)
             self.last_error = self._reported = error
             if time.monotonic() - began > longest:
                 ceiling = shortest
@@ -183,7 +183,7 @@ class BrokerConnection:
         while self._session is session and session.is_alive and not self._is_closing:
             is_usable = session.is_unblocked
             if self._is_up and not is_usable:
-                log.warning("%s: %s", self._purpose, BLOCKED)
+                log.warning("the connection '%s' to RabbitMQ: %s", self._purpose, BLOCKED)
             self._tell(is_usable)
             if self._renew and is_usable:
                 await self._prepare(session)
@@ -205,7 +205,7 @@ class BrokerConnection:
         if is_up != self._is_up:
             self._is_up = is_up
             if is_up:
-                log.info("%s: connected to RabbitMQ and usable", self._purpose)
+                log.info("the connection '%s' to RabbitMQ is usable", self._purpose)
             self._on_connection(is_up)
 
 
@@ -215,11 +215,14 @@ async def _connect(session: Session) -> None:
     try:
         await asyncio.wait({connecting}, timeout=_CONNECT_SECONDS)
         if not connecting.done():
-            raise TimeoutError(f"no answer to the connection attempt within {_CONNECT_SECONDS:g} s")
+            raise TimeoutError(
+                f"no answer to the connection attempt within {_CONNECT_SECONDS:g} s: see whether the server hangs, and "
+                "whether the address and the firewalls are right"
+            )
         connecting.result()
     finally:
         if not connecting.done():
-            # First the socket: a cancelled attempt would say goodbye to a peer that may not listen.
+            # First the socket: a cancelled attempt would close in order with a peer that may not listen.
             session.abort()
             connecting.cancel()
             await asyncio.wait({connecting}, timeout=_CLOSE_SECONDS)
@@ -242,7 +245,7 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 def _reason(error: Exception) -> str:
     """What people are told of ``error``. Only the words of the broker and of the operating system are passed on."""
     if isinstance(error, TimeoutError) and not error.args:
-        return "no answer in time"
+        return "no answer in time: the server, or another node of its cluster, hangs"
     if isinstance(error, AMQPError | OSError | TopologyRefused | BrokerRefused | BrokerUnknown):
         return str(error.args[-1]) if error.args else type(error).__name__
     log.error("an unexpected error on the connection to RabbitMQ", exc_info=error)

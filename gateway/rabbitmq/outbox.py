@@ -47,7 +47,7 @@ class RabbitOutbox:
         self._connection = BrokerConnection(url, f"{app_id} publishing", self._set_up, on_connection)
         self._publisher = Publisher(self._connection, message, confirm_seconds)
         self._probe = Probe(self._connection, probe, confirm_seconds)
-        # By tracking_id; the future is there once somebody waits for an outcome that is not his own.
+        # By tracking_id; the future is there once another publish of that id waits for this one's outcome.
         self._in_flight: dict[str, asyncio.Future[_Failure | None] | None] = {}
 
     async def start(self) -> None:

@@ -101,10 +101,16 @@ class Publisher:
         """That the broker takes none of these messages at present, though it may take others; None if it does."""
         if self._unconfirmed.last(0):
             count = self._unconfirmed.count
-            return f"RabbitMQ has not confirmed the last {count} messages: see whether the queue has a leader"
+            return (
+                f"RabbitMQ has not confirmed the last {count} messages: see whether the queue has a leader "
+                "(rabbitmqctl list_queues name leader)"
+            )
         if self._refused.last(_REFUSED_SECONDS):
             count = self._refused.count
-            return f"RabbitMQ has refused the last {count} messages: see whether the queue is full or unbound"
+            return (
+                f"RabbitMQ has refused the last {count} messages: see whether the queue is full or unbound "
+                "(rabbitmqctl list_queues name messages, list_bindings)"
+            )
         return None
 
     def _usable(self) -> ConfirmChannel:
@@ -128,5 +134,8 @@ class Publisher:
                 await self._replaced.wait()
         channel = self._usable()
         if message_id in channel.doubtful:
-            raise BrokerRefused("no fresh channel could be opened in time")
+            raise BrokerRefused(
+                f"RabbitMQ opened no new channel within {self._confirm_seconds:g} s, and on the old one a late answer "
+                "to this message's first attempt would count for this one: retry"
+            )
         return channel

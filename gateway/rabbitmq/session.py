@@ -37,7 +37,7 @@ class Session(Connection):
         return False
 
     def write(self, frames: bytes) -> None:
-        """Send whole frames: all of one turn of the event loop in one write, in the order of the calls.
+        """Send whole frames: all of one event-loop iteration in one write, in the order of the calls.
 
         Nothing waits for the socket. What it does not take stays in memory, which is bounded by how many publishes may
         be in flight at once, and by the connection's being given up when the broker confirms nothing any more.
@@ -47,7 +47,7 @@ class Session(Connection):
         self._unsent.append(frames)
 
     def abort(self) -> None:
-        """Drop the connection without a word: nothing that waits on it waits any longer."""
+        """Drop the connection without closing it in order: nothing that waits on it waits any longer."""
         if self._socket.writer is not None:
             self._socket.writer.transport.abort()
 

@@ -25,6 +25,7 @@ _logger = logging.getLogger(__name__)
 _REFRESH_SECONDS = 5.0
 _PAUSE_SECONDS = (0.1, 1.0)
 _RETIRE_SECONDS = 1.0
+_SEE = "redis-cli --cluster check says more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,7 @@ class ClusterLink:
         self._topology = Topology({})
         # Why no node has told the topology; None once one has.
         self._down: str | None = "not started"
-        # Calls wait for the first attempt.
-        self._attempted = asyncio.Event()
+        self._attempted = asyncio.Event()  # Calls wait for the first attempt.
         self._attempted.set()
         self._doubt = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,7 +77,7 @@ class ClusterLink:
 
     async def close(self) -> None:
         """Disconnect; calls that are under way raise ``ConnectionError``."""
-        self._topology, self._down = Topology({}), "closed"
+        self._topology, self._down = Topology({}), "closed by this gateway"
         self._attempted.set()
         for task in self._tasks:
             task.cancel()
@@ -90,7 +90,7 @@ class ClusterLink:
         """Return when all slots are served by nodes that take writes. Raises as ``execute``; takes its time."""
         await self._attempted.wait()
         if unserved := self._topology.unserved:
-            raise NotSent(self._down or f"{unserved} of the cluster's slots are served by no node")
+            raise NotSent(self._down or f"no node serves {unserved} of the hash slots: {_SEE}")
         await asyncio.gather(*(self._at(key, ("DEL", key)) for key in self._topology.keys.values()))
 
     async def execute(self, *command: bytes | str | int) -> Any:
@@ -100,17 +100,17 @@ class ClusterLink:
         """
         first_key = command[3]
         assert isinstance(first_key, bytes)
-        if not self._attempted.is_set():
-            # Each link bounds its own calls; so what is left to bound is this.
-            await within(self._call_seconds, self._attempted.wait())
-        return await self._at(first_key, command)
+        step = self._at(first_key, command)
+        # Each link bounds its own calls; so what is left to bound is the wait for the first attempt.
+        return await (step if self._attempted.is_set() else within(self._call_seconds, step))
 
     async def _at(self, key: bytes, command: tuple[bytes | str | int, ...]) -> Any:
         started = time.monotonic()
+        await self._attempted.wait()
         node = self._topology.primary_of(key)
         if node is None:
             self._doubt.set()
-            raise NotSent(self._down or "its slot is served by no node")
+            raise NotSent(self._down or f"no node serves the client's hash slot: {_SEE}")
         try:
             try:
                 return await self._link(node).execute(*command)
@@ -177,7 +177,8 @@ class ClusterLink:
         before, self._topology, self._down = self._topology, topology, None
         if topology.primaries == before.primaries:
             return
-        _logger.info("Redis at %s: %d primaries", self.address, len(topology.primaries))
+        names = ", ".join(sorted(f"{host}:{port}" for host, port in topology.primaries))
+        _logger.info("Redis at %s: the hash slots are served by %s", self.address, names or "no node")
         for node in topology.primaries:
             self._link(node)
         for node in self._links.keys() - topology.primaries:

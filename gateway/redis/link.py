@@ -1,4 +1,4 @@
-"""One connection that all calls share: those of one loop turn go out together, replies come back in order.
+"""One connection that all calls share: those of one event-loop iteration leave together, replies come in order.
 
 This is the transport to one server, which may be another one after each loss of the connection (``Place.find``).
 ``gateway.redis.cluster`` has one of these for each node.
@@ -47,8 +47,8 @@ class Link:
     """Connects, and connects again for ever once started.
 
     A call never waits for a place, and takes ``call_seconds`` at most. One that is cancelled or has no reply in time
-    leaves the connection as it should be: its reply is read in its turn and dropped. When calls are in flight and
-    nothing arrives for twice that time the connection is given up: the other side may have gone without a word.
+    leaves the connection as it should be: its reply is read when it comes, and dropped. When calls are in flight and
+    nothing arrives for twice that time the connection is given up: it may be half-open.
     """
 
     def __init__(self, address: Place, call_seconds: float, on_connection: ConnectionWatcher) -> None:
@@ -76,7 +76,7 @@ class Link:
             self._task.cancel()
             # Not awaited itself: its cancellation and that of the caller must not be taken for one another.
             await asyncio.wait([self._task])
-        self._refuse("closed")
+        self._refuse("closed by this gateway")
 
     async def ping(self) -> None:
         """Return when the server has taken a write. Raises as ``execute``."""
@@ -97,7 +97,7 @@ class Link:
         call: Call = loop.create_future()
         self._timeouts.add(call)
         if not self._unsent:
-            # With all that is asked in this turn.
+            # With all other calls of this event-loop iteration.
             loop.call_soon(self._flush)
         self._unsent.append((call, packed))
         return call
@@ -134,7 +134,7 @@ class Link:
     async def _live(self) -> str:
         """One connection from the attempt to its end; returns why it ended."""
         connection: Connection | None = None
-        reason = "closed"
+        reason = "closed by this gateway"
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 connection = (await self.address.find()).connection()
@@ -150,7 +150,10 @@ class Link:
             finally:
                 self._on_connection(False)
         except* TimeoutError:
-            reason = f"no answer to the login within {_CONNECT_SECONDS:g} s"
+            reason = (
+                f"no answer to the connection attempt within {_CONNECT_SECONDS:g} s: see whether the server hangs, and "
+                "whether the address and the firewalls are right"
+            )
         except* Exception as group:  # noqa: BLE001 - see below
             # Whatever it was, a bug included, only a new connection helps.
             error = group.exceptions[0]
@@ -168,7 +171,9 @@ class Link:
             waiting, replies = bool(session.in_flight), session.replies
             await pause(self._silence_seconds)
             if waiting and replies == session.replies:
-                raise Disconnected(f"no reply for {self._silence_seconds:g} s")
+                raise Disconnected(
+                    f"no reply for {self._silence_seconds:g} s: the server or the network hangs"
+                )
 
     def _refuse(self, reason: str) -> None:
         self._down = reason

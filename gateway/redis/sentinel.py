@@ -27,7 +27,7 @@ class SentinelAddress:
         return f"{self.name} of {','.join(map(str, self.sentinels))}"
 
     async def find(self) -> Address:
-        """Where the primary is now, by the most recent word. Raises ``ConnectionError`` when no Sentinel knows.
+        """Where the primary is now, by the highest configuration epoch. Raises ``ConnectionError`` when none knows.
 
         All Sentinels are asked at once: one that is cut off from the others may still hold an old primary for the
         present one.
@@ -35,7 +35,10 @@ class SentinelAddress:
         heard = await asyncio.gather(*map(self._ask, self.sentinels))
         known = [answer for answer in heard if not isinstance(answer, str)]
         if not known:
-            raise Disconnected(f"no Sentinel says where it is: {heard[0]}")
+            reasons = "; ".join(dict.fromkeys(map(str, heard)))
+            raise Disconnected(
+                f"no Sentinel says where the primary '{self.name}' is: {reasons}. Check the name, and that they run"
+            )
         _, host, port = max(known)
         return self.server.at(host, port)
 
@@ -51,9 +54,9 @@ class SentinelAddress:
                     ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name), ("SENTINEL", "MASTER", self.name)
                 )
         except TimeoutError:
-            return f"no answer from {sentinel}"
+            return f"no answer from {sentinel} within {_ANSWER_SECONDS:g} s"
         except RedisError as error:
-            return str(error)
+            return f"{sentinel}: {error}"
         fields = dict(zip(described[::2], described[1::2], strict=True))
         # In the middle of a fail-over the new primary is named, but neither described nor counted yet.
         is_newer = place != [fields[b"ip"], fields[b"port"]]

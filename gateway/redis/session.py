@@ -1,4 +1,4 @@
-"""One open connection: what is asked in one loop turn goes out in one write, replies come back in order."""
+"""One open connection: the commands of one event-loop iteration leave in one write, replies come in their order."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
 from gateway.redis.address import Connection
 from pipeline.timeouts import Timeouts
 
-REPLICA = "the server is a replica, which takes no writes"
+REPLICA = (
+    "the server is a replica, which refuses writes: give the primary's address, or the Sentinels' (redis+sentinel://), "
+    "which know it after each fail-over"
+)
 
 Call = asyncio.Future[Any]
 """Who waits for a reply; a call that is done was given up, and its reply is dropped."""
 
-_CLOSED = "closed by the server"
+_CLOSED = "closed by the server, or by a proxy before it"
+_UNASKED = (
+    "a reply that belongs to no command: see whether a proxy mixes up connections, or no Redis listens there"
+)
 _INCOMPLETE = object()
 
 
 class Session(asyncio.Protocol):
     """Reads and writes on a connection that redis-py has opened and logged in.
 
-    redis-py would take two coroutines and two wake-ups for each reply, this takes a turn of a loop. A reply or an
+    redis-py would take two coroutines and two wake-ups for each reply, this takes one pass of a loop. A reply or an
     error is the same as redis-py's own. ``lost`` ends in the error after which the connection is of no more use.
     ``on_drained`` is called when it is ready again after it was not. A call waits in ``timeouts`` until its reply.
     """
@@ -88,7 +94,7 @@ class Session(asyncio.Protocol):
                 if not call.done():
                     call.set_result(reply)
         except IndexError:
-            self._end(Disconnected("a reply to nothing that was asked"))
+            self._end(Disconnected(_UNASKED))
         except Exception as error:  # noqa: BLE001 - a bug included: only a new connection helps
             self._end(error)
 

@@ -177,9 +177,10 @@ class RedisStore:
         except (TimeoutError, RedisError) as error:
             unavailable = self._unavailable(error)
         except _Unexpected:
-            # The reply is not repeated: nobody knows what it holds.
+            # The reply is not repeated: it may hold anything.
             unavailable = StoreUnavailable(
-                f"Redis at {self._link.address}: the reply to a script is none that it gives: see what answers there"
+                f"Redis at {self._link.address}: unexpected reply to the script '{script.name}': see whether something "
+                "other than Redis answers there, or a proxy that changes replies or mixes up connections"
             )
         finally:
             self._on_call(operation, time.perf_counter() - began, unavailable is not None)
@@ -189,7 +190,8 @@ class RedisStore:
     def _unavailable(self, error: TimeoutError | RedisError) -> StoreUnavailable:
         reason = str(error)
         if isinstance(error, TimeoutError):
-            reason = f"no answer within {self._call_seconds * 1000:g} ms"
+            waited = f"no answer within {self._call_seconds * 1000:g} ms"
+            reason = f"{waited}: the server or the network is overloaded or hangs"
         # A full server refuses a script at its first write.
         may_be_done = not isinstance(error, (NotSent, OutOfMemoryError))
         return StoreUnavailable(f"Redis at {self._link.address}: {reason}", may_be_done=may_be_done)

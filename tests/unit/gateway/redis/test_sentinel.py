@@ -78,8 +78,8 @@ async def test_one_that_says_nothing_holds_up_nobody() -> None:
     ],
 )
 async def test_where_nobody_knows_the_reason_is_told(all_say: tuple[bytes | None, ...], reason: str) -> None:
-    """In the words of the first of them."""
-    with pytest.raises(Disconnected, match=f"no Sentinel says where it is: .*{reason}"):
+    """In the words of each."""
+    with pytest.raises(Disconnected, match=f"no Sentinel says where the primary 'name' is: .*{reason}"):
         await found(*all_say)
 
 
@@ -87,7 +87,7 @@ async def test_nothing_listens() -> None:
     """A Sentinel that is not there is one that does not know."""
     address = urls.parse(f"redis+sentinel://{HOST}:1/name")
     assert isinstance(address, SentinelAddress)
-    with pytest.raises(Disconnected, match=r"no Sentinel says where it is: .*connect"):
+    with pytest.raises(Disconnected, match=r"no Sentinel says where the primary 'name' is: .*connect"):
         await address.find()
 
 

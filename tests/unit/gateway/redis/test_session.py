@@ -149,7 +149,7 @@ async def recovered(link: Link) -> None:
     [
         (("SAY", "-READONLY You can't write against a read only replica.\r\n"), "is a replica"),
         (("SAY", "?what is this\r\n"), "Protocol error"),
-        (("SAY", "+one\r\n+too many\r\n"), "a reply to nothing"),
+        (("SAY", "+one\r\n+too many\r\n"), "a reply that belongs to no command"),
         (("CUT",), "closed by the server"),
     ],
 )
