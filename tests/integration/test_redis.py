@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import secrets
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -508,71 +507,6 @@ async def test_script_flush(store: RedisStore, direct: redis.Redis) -> None:
         direct.script_flush()
 
 
-async def test_sending_a_script_takes_no_more_time_than_a_call_has() -> None:
-    """Being told that it is unknown, and sending it, are one call."""
-    commands: list[bytes] = []
-    writers: list[asyncio.StreamWriter] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        while data := await reader.read(65536):
-            if b"EVAL" not in data:
-                writer.write(b"+OK\r\n" * data.count(b"*"))
-                continue
-            commands.append(data.split()[2])
-            await asyncio.sleep(0.3)
-            writer.write(b":1\r\n" if b"EVALSHA" not in data else b"-NOSCRIPT No matching script.\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(serve, HOST, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        async with opened(f"redis://{HOST}:{port}", call_seconds=0.5) as store:
-            await recovered(store)
-            with pytest.raises(StoreUnavailable, match="no answer within 500 ms"):
-                await store.suspend(claim_on(some_client()))
-        assert commands in ([b"EVALSHA", b"EVAL"], [b"EVALSHA"])
-        async with opened(f"redis://{HOST}:{port}", **PATIENTLY) as patient:
-            await patient.suspend(claim_on(some_client()))
-        assert commands[-2:] == [b"EVALSHA", b"EVAL"]
-    await closed(writers)
-
-
-@pytest.mark.parametrize(
-    "reply", ["$7\r\nhunter2\r\n", "*1\r\n$7\r\nhunter2\r\n", "$-1\r\n", "*0\r\n", ":2\r\n"], ids=ascii
-)
-async def test_a_reply_that_no_script_has(reply: str) -> None:
-    """It says neither that a claim is lost nor that it is held: a step may be done, and the words are not repeated."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        while data := await reader.read(65536):
-            writer.write(reply.encode() if b"EVAL" in data else b"+OK\r\n" * data.count(b"*"))
-        writer.close()
-
-    client = some_client()
-    claim = claim_on(client)
-    async with await asyncio.start_server(serve, HOST, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        async with opened(f"redis://{HOST}:{port}", **PATIENTLY) as store:
-            await recovered(store)
-            for step in (
-                store.begin(claim),
-                store.arm(claim),
-                store.complete(claim, accepted(claim.tracking_id)),
-                store.release(claim),
-                store.suspend(claim),
-                store.take(client, TODAY, claim.token, claim),
-                store.take(client, TODAY, "loose", None),
-            ):
-                with pytest.raises(StoreUnavailable, match="reply") as raised:
-                    await step
-                assert raised.value.may_be_done
-                assert "hunter2" not in str(raised.value)
-    assert not claim.armed
-    await closed(writers)
-
-
 async def test_connection_closed_by_the_server(store: RedisStore, direct: redis.Redis) -> None:
     """A connection that the server or something in between closes is replaced."""
     for _ in range(3):
@@ -683,51 +617,6 @@ async def test_wrong_password(
             await store.ping()
     finally:
         direct.config_set("requirepass", "")
-
-
-async def test_a_server_that_quotes_the_password(caplog: pytest.LogCaptureFixture) -> None:
-    """Redis quotes the arguments of a command that it does not know; AUTH may be one."""
-
-    async def complain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n")
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(complain, HOST, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        async with opened(f"redis://:hunter2@{HOST}:{port}", **PATIENTLY) as store:
-            with pytest.raises(StoreUnavailable, match="unknown command") as raised:
-                await store.ping()
-        assert "hunter2" not in str(raised.value) + caplog.text
-
-
-async def test_a_server_that_says_nothing() -> None:
-    """What accepts connections and never answers is no server: calls are bounded all the same."""
-    with socket.create_server((HOST, 0)) as silent:
-        async with opened(f"redis://{HOST}:{silent.getsockname()[1]}") as store:
-            for _ in range(3):
-                with pytest.raises(StoreUnavailable, match="no answer"):
-                    await store.ping()
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://:hunter2@[::1",
-        "redis://:hun/ter2@host:6379",
-        "redis://:hunter2@host:port",
-        "redis://host?passwort=hunter2",
-        "http://:hunter2@host",
-        "hunter2",
-    ],
-)
-def test_a_url_that_cannot_be_read(url: str) -> None:
-    """It is refused before anything is opened, with what to write instead and nothing of what was written."""
-    with pytest.raises(ValueError, match="redis://") as raised:
-        RedisStore(url)
-    assert "hun" not in str(raised.value)
-    assert raised.value.__suppress_context__
 
 
 async def test_after_close(server: RedisServer, direct: redis.Redis) -> None:

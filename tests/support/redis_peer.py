@@ -17,13 +17,16 @@ Answer = Callable[[list[bytes]], Awaitable[bytes | None]]
 
 
 class Peer:
-    """``commands`` are those that came, whatever the connection, and ``connections`` are how many were accepted."""
+    """``commands`` are those that came, whatever the connection, and ``connections`` are how many were accepted.
+
+    Who sets another ``answer`` changes what the next commands are answered with.
+    """
 
     def __init__(self, answer: Answer, piece: int) -> None:
         self.port = 0
         self.commands: list[list[bytes]] = []
         self.connections = 0
-        self._answer = answer
+        self.answer = answer
         self._piece = piece
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -35,6 +38,10 @@ class Peer:
     def names(self) -> list[bytes]:
         """The first words of the commands."""
         return [command[0] for command in self.commands]
+
+    def is_connected(self) -> bool:
+        """Whether a connection is open on the other side."""
+        return not all(writer.is_closing() for writer in self._writers)
 
     def cut(self) -> None:
         """Drop all connections."""
@@ -51,7 +58,7 @@ class Peer:
             replies = b""
             while (command := commands.gets()) is not False:
                 self.commands.append(command)
-                reply = await self._answer(command)
+                reply = await self.answer(command)
                 if reply is None:
                     writer.close()
                     return
@@ -69,7 +76,7 @@ class Peer:
     async def closed(self) -> None:
         """Return when the other side has closed all connections."""
         async with asyncio.timeout(CLOSED_WITHIN_SECONDS):
-            while not all(writer.is_closing() for writer in self._writers):
+            while self.is_connected():
                 await asyncio.sleep(0.01)
 
 

@@ -169,8 +169,8 @@ async def test_a_connection_of_no_more_use_is_left(
         assert reason in warning.getMessage()
 
 
-async def test_what_is_asked_in_one_turn_goes_out_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what was given up before its turn does not go out at all."""
+async def test_what_is_asked_in_one_iteration_leaves_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was given up by then does not leave at all."""
     sent: list[int] = []
     send = Session.send
 
@@ -220,19 +220,3 @@ async def test_a_server_that_is_slow_to_read_is_sent_no_more_than_it_takes() -> 
             assert {await waiting, await last, *[await call for call in taken]} == {b"OK"}
     assert asked[-1] == b"LAST"
     assert b"LATE" not in asked
-
-
-async def test_a_call_without_a_reply_ends() -> None:
-    """In a timeout; when the link is closed, at once."""
-    async with server() as address:
-        async with linked(address, 0.2) as link:
-            with pytest.raises(TimeoutError):
-                await link.execute("HANG")
-        async with linked(address) as link:
-            hanging = link.execute("HANG")
-            await asyncio.sleep(0.01)
-        with pytest.raises(Disconnected, match="closed") as raised:
-            await hanging
-        assert not isinstance(raised.value, NotSent)
-        with pytest.raises(NotSent, match="closed"):
-            link.execute("PING")
