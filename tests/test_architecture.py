@@ -86,31 +86,7 @@ TESTED_ELSEWHERE: dict[str, Sequence[str]] = {
         ),
         ("contract", "integration/test_embedded.py"),
     ),
-    **dict.fromkeys(
-        (
-            f"gateway/rabbitmq/{module}.py"
-            for module in (
-                *(
-                    "connection",
-                    "frames",
-                    "heartbeats",
-                    "outbox",
-                    "probe",
-                    "publisher",
-                    "session",
-                    "topology",
-                ),
-            )
-        ),
-        ("contract", "integration/test_rabbitmq.py"),
-    ),
-    **dict.fromkeys(
-        (
-            f"gateway/redis/{module}.py"
-            for module in ("address", "bound", "cluster", "keys", "link", "scripts", "store")
-        ),
-        ("contract", "integration/test_redis.py"),
-    ),
+    "gateway/redis/bound.py": ["unit/gateway/redis/test_link.py"],
 }
 # Facts of many modules together.
 UNITS_OF_MANY = {"tests/unit/schemas/test_init.py", "tests/unit/test_promised_times.py"}

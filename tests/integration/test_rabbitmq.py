@@ -17,12 +17,11 @@ from typing import Any
 import aiormq
 import pytest
 
-from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology, probe, publisher
-from gateway.rabbitmq.connection import BrokerConnection
+from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, probe, publisher
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import RabbitHarness, envelope, usable
 from tests.support.gateways import consume
-from tests.support.servers import HOST, RabbitServer, free_port
+from tests.support.servers import HOST, RabbitServer
 
 SHORT = 0.5
 """A confirm deadline, in seconds, for tests that wait until it is over."""
@@ -499,33 +498,6 @@ async def _is(fact: bool) -> bool:
 # Lost, stopped, killed.
 
 
-async def test_nobody_waits_for_a_broker_that_is_not_there(open_outbox: OpenOutbox) -> None:
-    outbox = await open_outbox(url=f"amqp://guest:guest@{HOST}:{free_port()}/", wait=False)
-    assert "not connected" in await refusal(outbox)
-    complaint = await ping_complaint(outbox, "Connect")
-    assert complaint.startswith("RabbitMQ is not connected: ")
-
-
-async def test_a_broker_that_never_answers_blocks_neither_start_nor_close(open_outbox: OpenOutbox) -> None:
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(say_nothing, HOST, 0) as silent:
-        port = silent.sockets[0].getsockname()[1]
-        outbox = await open_outbox(url=f"amqp://guest:guest@{HOST}:{port}/", wait=False)
-        await ping_complaint(outbox, "no answer to the connection attempt")
-        assert "not connected" in await refusal(outbox)
-        await outbox.close()
-
-
-async def test_of_several_urls_one_that_answers_is_found(
-    place: RabbitHarness, open_outbox: OpenOutbox
-) -> None:
-    outbox = await open_outbox(url=f"amqp://guest:guest@{HOST}:{free_port()}/,{place.url}")
-    await outbox.publish(envelope())
-
-
 async def test_a_password_is_never_shown(
     place: RabbitHarness, open_outbox: OpenOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -533,15 +505,6 @@ async def test_a_password_is_never_shown(
     outbox = await open_outbox(url=place.url.replace(":guest@", ":s3cr3t@"), wait=False)
     complaint = await ping_complaint(outbox, "ACCESS_REFUSED")
     assert "s3cr3t" not in complaint + await refusal(outbox) + caplog.text
-    for url in (
-        "amqp://user:s3cr3t",
-        "http://user:s3cr3t@host/",
-        "amqp://user:s3cr3t/x@host/",
-        "amqp://[s3cr3t",
-    ):
-        with pytest.raises(ValueError, match=r"amqp://\[USER:PASSWORD@\]HOST") as error:
-            RabbitOutbox(url, place.topology, "server-a")
-        assert "s3cr3t" not in str(error.value)
 
 
 async def test_connections_closed_by_an_operator_are_made_again(
@@ -663,62 +626,3 @@ async def test_the_late_return_of_an_unknown_publish_is_no_answer_to_its_retry(
     assert await place.stored() == [(one.tracking_id, one.to_json())]
     # And the return did come late.
     await eventually(lambda: _is("Unhandled message" in caplog.text))
-
-
-async def test_a_retired_channel_is_closed(place: RabbitHarness, outbox: RabbitOutbox) -> None:
-    connection = outbox._connection._session
-    assert connection is not None
-    before = len(connection.channels)
-    for _ in range(3):
-        stale = outbox._publisher._channel
-        outbox._connection.renew()
-        while outbox._publisher._channel is stale:
-            await asyncio.sleep(0.01)
-    await eventually(lambda: _is(len(connection.channels) == before))
-    await outbox.publish(envelope())
-
-
-async def test_a_lost_connection_is_told_from_a_cancellation(
-    outbox: RabbitOutbox, rabbit_server: RabbitServer
-) -> None:
-    one, another = envelope(), envelope()
-    with rabbit_server.paused():
-        publishing = asyncio.create_task(outbox.publish(one))
-        losing = asyncio.create_task(outbox.publish(another))
-        await asyncio.sleep(0)
-        following = asyncio.create_task(outbox.publish(one))
-        await asyncio.sleep(0)
-        publishing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await publishing
-        with pytest.raises(BrokerUnknown):
-            await following
-        assert outbox._connection._session is not None
-        outbox._connection._session.abort()
-        with pytest.raises(BrokerUnknown):
-            await losing
-
-
-async def test_closing_ends_though_a_cancellation_is_answered_with_another_error(
-    rabbit_server: RabbitServer,
-) -> None:
-    reached = asyncio.Event()
-
-    async def set_up(connection: aiormq.Connection) -> None:
-        reached.set()
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            # As aiormq does when a channel is closed at the same moment.
-            raise aiormq.ChannelInvalidStateError from None
-
-    connection = BrokerConnection(rabbit_server.url, "a test", set_up)
-    connection.start()
-    await reached.wait()
-    async with asyncio.timeout(10):
-        await connection.close()
-
-
-def test_a_queue_type_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="quorum, classic"):
-        Topology(queue_type="stream")
