@@ -57,9 +57,10 @@ class Node:
 
 
 @pytest.fixture(autouse=True)
-def no_refresh_without_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The nodes are asked when there is doubt, or a test says so."""
+def asked_soon_when_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only then, unless a test says so."""
     monkeypatch.setattr(cluster, "_REFRESH_SECONDS", 3600)
+    monkeypatch.setattr(cluster, "_PAUSE_SECONDS", (0.05, 0.1))
 
 
 @asynccontextmanager
@@ -98,6 +99,14 @@ async def eventually(step: Callable[[], Awaitable[Any] | bool]) -> Any:
             await asyncio.sleep(0.02)
 
 
+async def settled(link: ClusterLink, node: Node) -> None:
+    """Wait until it is up, and ``node`` is asked for the topology no more."""
+    await link.ping()
+    # Once for the topology, and once again because no link was up by then.
+    await eventually(lambda: node.peer.names().count(b"CLUSTER") == 2 and link._is_up)
+    await asyncio.sleep(0.05)
+
+
 async def test_a_command_goes_to_the_node_that_serves_its_slot() -> None:
     """The first calls wait until it is known which."""
     async with nodes() as (one, other):
@@ -121,6 +130,7 @@ async def test_a_command_goes_to_the_node_that_serves_its_slot() -> None:
 async def test_moved_is_followed_once() -> None:
     """And the next command goes to the right node from the start."""
     async with nodes() as (old, new), linked(old) as link:
+        await settled(link, old)
         await link.execute(*COMMAND)
         old.says = b"-MOVED %d %s:%d\r\n" % (SLOT, HOST.encode(), new.peer.port)
         old.slots = new.slots = new.all_slots
@@ -150,13 +160,12 @@ async def test_moved_without_a_host_means_the_same_host() -> None:
 async def test_what_was_certainly_not_carried_out_is_not_sent_again(reply: str, reason: str) -> None:
     """The call fails, and may be undone without a trace; the nodes are asked anew."""
     async with nodes() as (one, other), linked(one) as link:
-        await link.execute(*COMMAND)
-        asked = one.peer.names().count(b"CLUSTER")
+        await settled(link, one)
         one.says = f"{reply}\r\n".encode()
         with pytest.raises(NotSent, match=reason):
             await link.execute(*COMMAND)
-        assert (one.scripts, other.scripts) == (2, 0)
-        await eventually(lambda: one.peer.names().count(b"CLUSTER") > asked)
+        assert (one.scripts, other.scripts) == (1, 0)
+        await eventually(lambda: one.peer.names().count(b"CLUSTER") > 2)
 
 
 async def test_nodes_that_send_each_other_round_in_circles_are_left() -> None:
@@ -256,8 +265,10 @@ async def test_it_is_up_when_every_primary_is(caplog: pytest.LogCaptureFixture) 
             one.slots = other.slots = halves
             await eventually(lambda: told == [True])
             await link.ping()
+            asked = one.peer.names().count(b"CLUSTER")
             other.peer.cut()
             await eventually(lambda: told[:2] == [True, False])
+            await eventually(lambda: one.peer.names().count(b"CLUSTER") > asked)
             await eventually(lambda: told[-1])
         assert told[-1] is False
     names = ", ".join(sorted(f"{HOST}:{node.peer.port}" for node in (one, other)))
