@@ -86,7 +86,6 @@ TESTED_ELSEWHERE: dict[str, Sequence[str]] = {
         ),
         ("contract", "integration/test_embedded.py"),
     ),
-    "gateway/redis/bound.py": ["unit/gateway/redis/test_link.py"],
 }
 # Facts of many modules together.
 UNITS_OF_MANY = {"tests/unit/schemas/test_init.py", "tests/unit/test_promised_times.py"}

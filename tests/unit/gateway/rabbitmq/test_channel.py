@@ -132,7 +132,7 @@ async def test_late_answers_disturb_nobody(
     peer.say(spec.Basic.Ack(1), spec.Basic.Ack(2), spec.Basic.Nack(3))
     peer.give_back("returned")
     peer.say(spec.Basic.Ack(4))
-    channel._deadlines.seconds = 30
+    channel._timeouts.seconds = 30
     following = publish(channel, "following")
     await peer.has(5)
     peer.say(spec.Basic.Ack(5))
