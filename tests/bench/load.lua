@@ -1,5 +1,6 @@
 -- What wrk runs: sends one request over and over, and counts the answers by status.
--- Arguments: "fresh" for an Idempotency-Key of each request's own, or "same"; the run's name; the body; the headers.
+-- Arguments: "fresh" for an Idempotency-Key of each request's own, or "same"; the run's name; the method; the body,
+-- which may be empty; the headers.
 
 local threads = {}
 
@@ -12,19 +13,23 @@ function init(arguments)
   statuses = {}
   sent = 0
   local headers = {}
-  for position = 4, #arguments do
+  for position = 5, #arguments do
     local name, value = arguments[position]:match("^(.-): (.*)$")
     headers[name] = value
+  end
+  local method, body = arguments[3], arguments[4]
+  if body == "" then
+    body = nil
   end
   if arguments[1] == "fresh" then
     -- The request is put together once, around a mark in the key's place.
     headers["Idempotency-Key"] = "<key>"
-    local whole = wrk.format("POST", nil, headers, arguments[3])
+    local whole = wrk.format(method, nil, headers, body)
     local first, last = whole:find("<key>", 1, true)
     before, after = whole:sub(1, first - 1) .. arguments[2] .. "-" .. number .. "-", whole:sub(last + 1)
   else
     before = nil
-    whole_request = wrk.format("POST", nil, headers, arguments[3])
+    whole_request = wrk.format(method, nil, headers, body)
   end
 end
 

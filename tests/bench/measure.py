@@ -55,8 +55,7 @@ def alternate(
         # The first second goes to what is done only once.
         gateway_slice(case, contender, connections, 1)
         for _ in range(rounds):
-            reference, answers = under_load(bare.pid, bare.url, case.load, connections, seconds)
-            answers.expect(202)
+            reference = bare_slice(bare, case.load, connections, seconds)
             figures, of_slice, found = gateway_slice(case, contender, connections, seconds)
             pairs.append((reference, figures))
             accepted += of_slice
@@ -77,12 +76,12 @@ def alternate(
 
 
 def under_load(
-    pid: int, url: str, load: Load, connections: int, seconds: int, servers: Sequence[int] = ()
+    pids: Sequence[int], url: str, load: Load, connections: int, seconds: int, servers: Sequence[int] = ()
 ) -> tuple[Figures, Answers]:
-    """One slice; ``servers`` are the process ids of Redis and RabbitMQ."""
-    before = [cpu_seconds(process) for process in (pid, *servers)]
+    """One slice; ``pids`` are the processes that serve it together, ``servers`` those of Redis and RabbitMQ."""
+    before = _spent(pids, servers)
     answers = wrk.run(url, load, connections, seconds)
-    spent = [cpu_seconds(process) - start for process, start in zip((pid, *servers), before, strict=True)]
+    spent = [end - start for start, end in zip(before, _spent(pids, servers), strict=True)]
     if not answers.requests:
         raise WrongAnswers("nothing was answered")
     figures = Figures(
@@ -94,6 +93,13 @@ def under_load(
     return figures, answers
 
 
+def bare_slice(bare: Bare, load: Load, connections: int, seconds: int) -> Figures:
+    """One slice of bare uvicorn."""
+    figures, answers = under_load([bare.pid], bare.url, load, connections, seconds)
+    answers.expect(202)
+    return figures
+
+
 def gateway_slice(
     case: Case, contender: Contender, connections: int, seconds: int
 ) -> tuple[Figures, int, int]:
@@ -103,15 +109,23 @@ def gateway_slice(
     """
     servers = () if contender.setup.is_embedded else (contender.store.pid, contender.broker.pid)
     with contender.holding(case.held):
-        figures, answers = under_load(contender.pid, contender.url, case.load, connections, seconds, servers)
+        figures, answers = under_load(
+            [contender.pid], contender.url, case.load, connections, seconds, servers
+        )
     answers.expect(case.status)
     accepted = answers.requests if case.stores else 0
     stored = len(contender.take_ids(accepted))
-    # Each connection may have had one in flight when wrk left.
-    most = accepted + connections if case.stores else 0
-    if not accepted <= stored <= most:
-        raise WrongAnswers(f"{accepted} accepted, but {stored} on the queue")
+    count(accepted, stored, connections if case.stores else 0)
     return figures, accepted, stored
+
+
+def count(accepted: int, stored: int, connections: int) -> None:
+    """Raise ``WrongAnswers`` for a message too few or too many.
+
+    Each of ``connections`` may have had one in flight when wrk left.
+    """
+    if not accepted <= stored <= accepted + connections:
+        raise WrongAnswers(f"{accepted} accepted, but {stored} on the queue")
 
 
 def median(figures: Sequence[Figures]) -> Figures:
@@ -119,3 +133,7 @@ def median(figures: Sequence[Figures]) -> Figures:
     return Figures(
         *(statistics.median(getattr(one, field.name) for one in figures) for field in fields(Figures))
     )
+
+
+def _spent(pids: Sequence[int], servers: Sequence[int]) -> list[float]:
+    return [sum(map(cpu_seconds, pids)), *map(cpu_seconds, servers)]

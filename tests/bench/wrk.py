@@ -23,11 +23,16 @@ class WrongAnswers(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """A request that is sent over and over; with ``fresh_key`` each has an Idempotency-Key of its own."""
+    """A request that is sent over and over; with ``fresh_key`` each has an Idempotency-Key of its own.
+
+    ``path`` may end in a query. A request with an empty ``body`` has none.
+    """
 
     headers: Mapping[str, str]
     body: str
     fresh_key: bool = False
+    method: str = "POST"
+    path: str = SEND
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,11 @@ def run(url: str, load: Load, connections: int, seconds: int) -> Answers:
         f"--duration={seconds}s",
         f"--timeout={_TIMEOUT_SECONDS}s",
         f"--script={_SCRIPT}",
-        url + SEND,
+        url + load.path,
         "--",
         "fresh" if load.fresh_key else "same",
         uuid.uuid4().hex[:12],
+        load.method,
         load.body,
         *(f"{name}: {value}" for name, value in load.headers.items()),
     ]
