@@ -52,9 +52,10 @@ faults: $(VENV)/installed-test ## Break everything under load and compare; ROUND
 	sh tests/install-servers.sh
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FAULT),--fault $(FAULT))
 
-bench: $(VENV)/installed-bench ## Measure against bare uvicorn, in ten minutes; ARGS="--short", ARGS="--profile", ARGS="--help"
+bench: $(VENV)/installed-bench ## Measure against bare uvicorn, in ten minutes; ARGS="--short", ARGS="--peers", ARGS="--profile", ARGS="--help"
 	sh tests/install-servers.sh
 	sh tests/bench/install-wrk.sh
+	$(if $(findstring --peers,$(ARGS)),-sh tests/bench/install-peers.sh)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 lint: $(VENV)/installed-lint ## Check style, types, the Dockerfile and compose.yml

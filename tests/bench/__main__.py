@@ -51,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     verdicts = [] if given.broker else judge(results)
-    say(f"\n{report.heading(said)}\n\n{report.rows_table(results.rows)}")
+    say(f"\n{report.heading(said)}")
+    if results.peers:
+        say(f"\n{report.peers_table(results.peers)}")
+    if results.rows:
+        say(f"\n{report.rows_table(results.rows)}")
     if verdicts:
         say(f"\n{report.verdicts_table(verdicts)}")
     if given.json is not None:
@@ -77,7 +81,15 @@ def plan_of(given: argparse.Namespace) -> Plan:
     batches = 15 if not given.case or OVERHEAD in given.case else 0
     if given.short:
         return Plan(
-            cases, given.connections or (8,), 1, 1, min(batches, 3), 1000, given.memory, given.own_core
+            cases,
+            given.connections or (8,),
+            1,
+            1,
+            min(batches, 3),
+            1000,
+            given.memory,
+            given.own_core,
+            given.peers,
         )
     return Plan(
         cases,
@@ -87,6 +99,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
         batches,
         memory_requests=given.memory,
         own_core=given.own_core,
+        peers=given.peers,
     )
 
 
@@ -113,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         "--own-core",
         action="store_true",
         help="a core for bare uvicorn and the gateway in turn, the others for the rest: less noise",
+    )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="other gateways in turn with ours too: Kannel and Jasmin, by `sh tests/bench/install-peers.sh`",
     )
     parser.add_argument("--short", action="store_true", help="a minute in all, to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tests.bench.measure import Row
 from tests.bench.memory import Growth
+from tests.bench.peers.compare import KANNEL_IN_MEMORY, KANNEL_ON_FILE, OURS, PeerRow
 
 MET = "met"
 MISSED = "not met"
@@ -49,6 +50,7 @@ class Results:
     rows: Sequence[Row]
     overhead_us: float | None = None
     growth: Growth | None = None
+    peers: Sequence[PeerRow] = ()
 
     def of(self, case: str) -> Mapping[int, Row]:
         """The rows of a case that came to figures, by their connections."""
@@ -59,6 +61,7 @@ def judge(results: Results, cores: int | None = None) -> list[Verdict]:
     """Every budget in turn; ``cores`` are those of this machine."""
     return [
         *(_cpu(results.of(case), case, most) for case, most in _CPU_RATIOS.items()),
+        _kannel(results.peers),
         _overhead(results.overhead_us),
         _tail(results.of("fresh-key")),
         _latency(results.of("fresh-key")),
@@ -75,6 +78,22 @@ def _cpu(rows: Mapping[int, Row], case: str, most: float) -> Verdict:
     others = ", ".join(f"{connections}: {rows[connections].cpu_ratio:.2f}" for connections in sorted(rows))
     note = f"at {row.connections} connections; each by itself: {others}"
     return _verdict(budget, row.cpu_ratio, f"{row.cpu_ratio:.2f} ×", row.cpu_ratio <= most, note)
+
+
+def _kannel(peers: Sequence[PeerRow]) -> Verdict:
+    budget = "a full send: no more CPU than Kannel's"
+    ratios = {(row.name, row.connections): row.cpu_ratio for row in peers if row.figures is not None}
+    both = [at for name, at in ratios if name == OURS and (KANNEL_IN_MEMORY, at) in ratios]
+    if not both:
+        return _unmeasured(budget, "--peers does it, where Kannel is installed")
+    connections = _USUAL if _USUAL in both else max(both)
+    ours = ratios[OURS, connections]
+    # Each against bare uvicorn at its own time, since the machine's speed drifts.
+    figure = ours / ratios[KANNEL_IN_MEMORY, connections]
+    note = f"at {connections} connections, against Kannel in memory"
+    if on_file := ratios.get((KANNEL_ON_FILE, connections)):
+        note += f"; {ours / on_file:.2f} × with its store in a file"
+    return _verdict(budget, figure, f"{figure:.2f} ×", figure <= 1, note)
 
 
 def _overhead(figure: float | None) -> Verdict:

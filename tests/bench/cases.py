@@ -18,7 +18,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
 }
 PROVIDERS: dict[str, dict[str, Any]] = {"alpha": {"aliases": ["a"]}, "off": {"is_active": False}}
 
-_TEXT = "Your code is 4711"
+TEXT = "Your code is 4711"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def load(client: str = "metered", key: str | None = None, *, fresh_key: bool = F
     headers = {"API-Key": key_of(client), "Content-Type": "application/json"}
     if key is not None:
         headers["Idempotency-Key"] = key
-    return Load(headers, json.dumps({"to": NUMBER, "text": _TEXT, **body}), fresh_key)
+    return Load(headers, json.dumps({"to": NUMBER, "text": TEXT, **body}), fresh_key)
 
 
 def raw(request: Load, *, with_body: bool, **headers: str) -> bytes:

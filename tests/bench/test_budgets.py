@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.bench.budgets import MET, MISSED, UNMEASURED, Results, Verdict, judge
 from tests.bench.measure import Figures, Row
 from tests.bench.memory import Growth
+from tests.bench.peers.compare import KANNEL_IN_MEMORY, KANNEL_ON_FILE, OURS, PeerRow
+from tests.bench.peers.peer import Promise
 
 
 def row(
@@ -27,7 +29,7 @@ def verdict(results: Results, begins: str, cores: int = 16) -> Verdict:
 
 def test_every_budget_has_a_verdict_when_nothing_was_measured() -> None:
     verdicts = judge(Results([]))
-    assert len(verdicts) == 15
+    assert len(verdicts) == 16
     assert {one.verdict for one in verdicts} == {UNMEASURED}
 
 
@@ -52,6 +54,33 @@ def test_latency_is_judged_at_one_connection_and_its_tail_at_64() -> None:
     rows = [row("fresh-key", 1, p50=2.5, p99=99), row("fresh-key", p50=10, p99=50)]
     assert verdict(Results(rows), "fresh-key: p50").verdict == MISSED
     assert verdict(Results(rows), "fresh-key: p99").verdict == MET
+
+
+def compared(name: str, ratio: float, connections: int = 64) -> PeerRow:
+    figures = Figures(1000.0, 1.0, 2.0, 100.0)
+    return PeerRow(name, Promise("", "", "", ""), connections, figures, figures, ratio)
+
+
+def test_a_full_send_is_compared_with_kannel_in_memory_each_by_bare_uvicorn_of_its_own_time() -> None:
+    peers = [compared(OURS, 3.6), compared(KANNEL_IN_MEMORY, 4.0), compared(KANNEL_ON_FILE, 4.5)]
+    found = verdict(Results([], peers=peers), "a full send")
+    assert (found.verdict, found.shown) == (MET, "0.90 ×")
+    assert "0.80 × with its store in a file" in found.note
+    peers[0] = compared(OURS, 4.1)
+    assert verdict(Results([], peers=peers), "a full send").verdict == MISSED
+
+
+def test_kannel_is_judged_at_64_connections_and_only_where_both_were_measured() -> None:
+    peers = [
+        compared(OURS, 9.0, 1),
+        compared(KANNEL_IN_MEMORY, 1.0, 1),
+        compared(OURS, 3.0),
+        compared(KANNEL_IN_MEMORY, 4.0),
+        compared(OURS, 9.0, 256),
+    ]
+    assert verdict(Results([], peers=peers), "a full send").verdict == MET
+    failed = PeerRow(KANNEL_IN_MEMORY, Promise("", "", "", ""), 64, failure="could not be run: no package")
+    assert verdict(Results([], peers=[compared(OURS, 3.0), failed]), "a full send").verdict == UNMEASURED
 
 
 def test_overhead_is_met_up_to_5_microseconds() -> None:

@@ -40,5 +40,12 @@ def test_the_broker_is_measured_on_both_kinds_of_queue() -> None:
     assert [case.name for case in plan("--broker").cases] == [case.name for case in BROKER_CASES]
 
 
+def test_other_gateways_are_run_only_when_asked_for() -> None:
+    assert not plan().peers
+    assert not plan("--short").peers
+    assert plan("--short", "--peers").peers
+    assert plan("--peers").seconds_of_load() > plan().seconds_of_load()
+
+
 def test_no_two_cases_have_one_name() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
