@@ -19,8 +19,8 @@ _MILLION = 1_000_000
 
 # Of bare uvicorn's CPU time per request, at most.
 _CPU_RATIOS = {
-    "fresh-key": 4.0,
-    "no-key": 3.0,
+    "fresh-key": 3.5,
+    "no-key": 2.8,
     "replay": 2.5,
     "auth": 2.5,
     "key-reused": 2.5,
@@ -114,12 +114,12 @@ def _tail(rows: Mapping[int, Row]) -> Verdict:
 
 
 def _latency(rows: Mapping[int, Row]) -> Verdict:
-    budget = "fresh-key: p50 at most 2 ms at one connection"
+    budget = "fresh-key: p50 at most 1 ms at one connection"
     row = rows.get(1)
     if row is None or row.gateway is None:
         return _unmeasured(budget)
     figure = row.gateway.p50_ms
-    return _verdict(budget, figure, f"{figure:.2f} ms", figure <= 2)
+    return _verdict(budget, figure, f"{figure:.2f} ms", figure <= 1)
 
 
 def _memory(growth: Growth | None) -> Verdict:
