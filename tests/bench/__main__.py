@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json is not None:
         found = report.document(said, results, verdicts)
         given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return 1 if any(row.failure for row in results.rows) else 0
+    failures = [row.failure for row in results.rows] + [row.failure for row in results.ours_beside_peers()]
+    return 1 if any(failures) else 0
 
 
 def plan_of(given: argparse.Namespace) -> Plan:

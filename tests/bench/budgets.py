@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.bench.measure import Row
 from tests.bench.memory import Growth
-from tests.bench.peers.compare import KANNEL_IN_MEMORY, KANNEL_ON_FILE, OURS, PeerRow
+from tests.bench.peers.compare import KANNEL_IN_MEMORY, KANNEL_ON_FILE, OURS, OURS_WITHOUT_KEY, PeerRow
 
 MET = "met"
 MISSED = "not met"
@@ -51,6 +51,10 @@ class Results:
     overhead_us: float | None = None
     growth: Growth | None = None
     peers: Sequence[PeerRow] = ()
+
+    def ours_beside_peers(self) -> list[PeerRow]:
+        """The rows of this gateway among those of the others."""
+        return [row for row in self.peers if row.name in (OURS, OURS_WITHOUT_KEY)]
 
     def of(self, case: str) -> Mapping[int, Row]:
         """The rows of a case that came to figures, by their connections."""

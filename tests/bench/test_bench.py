@@ -48,7 +48,7 @@ def test_a_short_run_finds_every_202_on_the_queue(
         assert row["gateway"]["cpu_us"] > 0
         assert row["bare"]["requests_per_second"] > 0
     assert found["overhead_us"] is not None
-    assert found.keys() >= {"machine", "versions", "revision", "command", "budgets", "memory"}
+    assert found.keys() >= {"machine", "versions", "revision", "command", "budgets", "memory", "peers"}
     assert {one["budget"].partition(":")[0] for one in found["budgets"]} >= {
         "fresh-key",
         "overload",

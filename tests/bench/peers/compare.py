@@ -18,6 +18,7 @@ from tests.bench.wrk import WrongAnswers
 from tests.support.servers import RabbitServer, RedisServer, ServerMissing
 
 OURS = "ours, a full send"
+OURS_WITHOUT_KEY = "ours, without a key"
 KANNEL_IN_MEMORY = "Kannel, in memory"
 KANNEL_ON_FILE = "Kannel, store in a file"
 
@@ -51,7 +52,7 @@ class PeerRow:
 
 @dataclass
 class Entrant:
-    """A gateway in the running, and what came of it so far."""
+    """A gateway that takes part, and what has come of it so far."""
 
     name: str
     promise: Promise
@@ -135,7 +136,7 @@ def compare(
             entrants = [
                 Entrant(OURS, _OURS, _ours(FRESH_KEY, contender)),
                 Entrant(
-                    "ours, without a key",
+                    OURS_WITHOUT_KEY,
                     Promise(_OURS.durable, _OURS.confirmed, "no: a retry sends again", _OURS.quota),
                     _ours(NO_KEY, contender),
                 ),
@@ -162,8 +163,8 @@ def alternate(
             bare = bare_slice(reference, FRESH_KEY.load, connections, length)
             try:
                 figures, accepted, stored = entrant.slice(connections, length)
-            except WrongAnswers as wrong:
-                entrant.failure = str(wrong)
+            except (WrongAnswers, RuntimeError, OSError) as error:  # The last two of one that has died.
+                entrant.failure = str(error)
                 continue
             if is_counted:
                 entrant.pairs.append((bare, figures))
@@ -176,7 +177,7 @@ def _start(
 ) -> tuple[Peer | None, str | None]:
     try:
         peer = stack.enter_context(kind.serving())
-    except (ServerMissing, RuntimeError, OSError) as error:
+    except (ServerMissing, RuntimeError, ValueError, OSError) as error:
         return None, f"could not be run: {error}"
     for pid in peer.pids:
         place(pid)

@@ -37,14 +37,14 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return had
 
 
-def slices(turns: list[str], name: str, *cpu_us: float) -> Slice:
-    """Slices of so much CPU time each; WrongAnswers after the last."""
+def slices(turns: list[str], name: str, *cpu_us: float, error: Exception | None = None) -> Slice:
+    """Slices of so much CPU time each; ``error`` after the last."""
     left = list(cpu_us)
 
     def measured(connections: int, seconds: int) -> tuple[Figures, int, int]:
         turns.append(name)
         if not left:
-            raise WrongAnswers("expected only 202, got 5 × 503")
+            raise error or AssertionError
         return figures(left.pop(0)), 10, 11
 
     return measured
@@ -61,13 +61,16 @@ def test_each_has_a_slice_after_one_of_bare_uvicorn_and_the_first_round_does_not
     assert (row.cpu_ratio, row.accepted, row.stored, row.failure) == (2.5, 30, 33, None)
 
 
-def test_one_that_fails_is_left_out_and_the_others_go_on(turns: list[str]) -> None:
-    failing = Entrant("failing", PROMISE, slices(turns, "failing", 999, 40))
+@pytest.mark.parametrize(
+    "error", [WrongAnswers("expected only 202"), RuntimeError("wrk failed"), ConnectionError("refused")]
+)
+def test_one_that_fails_is_left_out_and_the_others_go_on(turns: list[str], error: Exception) -> None:
+    failing = Entrant("failing", PROMISE, slices(turns, "failing", 999, 40, error=error))
     missing = Entrant("missing", PROMISE, slices(turns, "missing"), failure="could not be run: no package")
     other = Entrant("other", PROMISE, slices(turns, "other", 999, 40, 40, 40))
     compare.alternate(NOWHERE, [failing, missing, other], 64, 2, 3)
     assert (turns.count("failing"), turns.count("missing"), turns.count("other")) == (3, 0, 4)
-    assert failing.row(64).failure == "expected only 202, got 5 × 503"
+    assert failing.row(64).failure == str(error)
     assert missing.row(64).failure == "could not be run: no package"
     assert other.row(64).cpu_ratio == 2
 
