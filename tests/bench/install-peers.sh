@@ -4,7 +4,7 @@
 # .venv/jasmin. Says what could not be had, and then fails; the bench reports it too, and measures the rest.
 set -eu
 
-here=${0%/*}
+case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 jasmin=$here/../../.venv/jasmin
 # The releases that were measured; what Jasmin imports from setuptools is gone from later ones.
 requirements="jasmin==0.11.1 setuptools<81"

@@ -12,7 +12,8 @@ give_up() {
     exit 1
 } >&2
 
-. "${0%/*}/apt.sh"
+case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
+. "$here/apt.sh"
 
 become_root
 apt_get update || echo "Going on with the package lists that are there."
