@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from starlette.types import Message, Send
 
@@ -14,16 +14,19 @@ _ACCEPTED = b"v1"
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True)
+class Answer:
     """A whole answer: status, body, content type, and headers that concern this one answer only.
 
-    The content type may be empty, for a body that is.
+    The content type may be empty, for a body that is. ``accepts`` is the tracking_id of the request whose plain 202 this
+    is.
     """
 
     status: int
     body: bytes
     content_type: bytes = JSON
     headers: Headers = ()
+    accepts: str | None = field(default=None, compare=False, repr=False)
 
     async def send(self, send: Send) -> None:
         """Hand it to a ``Reply`` as it is, and to any other ASGI ``send`` as the messages of ASGI."""
@@ -45,8 +48,8 @@ class Answer(NamedTuple):
         ]
 
     def pack(self, tracking_id: str) -> bytes:
-        """What a store keeps: status, content type and body. A plain 202 needs two bytes."""
-        if self.status == 202 and self == accepted(tracking_id):
+        """What a store keeps: status, content type and body. The plain 202 of this very request needs two bytes."""
+        if self.accepts == tracking_id:
             return _ACCEPTED
         return b"%d %s\n%s" % (self.status, self.content_type, self.body)
 
@@ -117,4 +120,5 @@ def accepted(tracking_id: str) -> Answer:
         202,
         b'{"success":true,"message":"Request accepted for processing.","tracking_id":"%s"}'
         % tracking_id.encode(),
+        accepts=tracking_id,
     )

@@ -28,23 +28,24 @@ class Context:
     API key that logs may show, ``deadline`` bounds the request's time, and ``stopwatch`` knows which stage it is in.
     """
 
-    # Most requests leave these as they are, so they are set on none. The type checker knows a misspelt one, as slots
-    # would.
-    is_published = False
-    may_be_published = False
-    is_reading = False
-    api_key_hint: str | None = None
-    _tracking_id: str | None = None
-    _payload: Payload | None = None
-    _fields: Mapping[bytes, bytes] | None = None
+    __slots__ = (
+        *("_facts", "_fields", "_method", "_path", "_payload", "_raw_headers", "_tracking_id"),
+        *("api_key_hint", "deadline", "headers", "is_published", "is_reading", "is_send", "may_be_published"),
+        "stopwatch",
+    )
 
     def __init__(self, scope: Scope, deadlines: Deadlines, *, is_send: bool = False) -> None:
         # Not the scope itself, which holds this context: a reference cycle would wait for the garbage collector.
         self._method: str = scope["method"]
         self._path: str = scope["path"]
         self._raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._fields: Mapping[bytes, bytes] | None = None
         self._facts: dict[type, Any] = {}
+        self._payload: Payload | None = None
+        self._tracking_id: str | None = None
         self.is_send = is_send
+        self.is_reading = self.may_be_published = self.is_published = False
+        self.api_key_hint: str | None = None
         self.headers: dict[bytes, bytes] = {}
         self.deadline = Deadline(deadlines)
         self.stopwatch = Stopwatch(time.perf_counter())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import orjson
 
@@ -20,7 +19,8 @@ class ConfigFingerprint:
     providers: str
 
 
-class Envelope(NamedTuple):
+@dataclass(slots=True)
+class Envelope:
     """A message, where it goes and until when it is worth delivering. ``client`` is a name, never an API key."""
 
     tracking_id: str

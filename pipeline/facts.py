@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import date
-from typing import NamedTuple
 
 from pipeline.ids import random_token, uuid_of
 
@@ -23,7 +22,8 @@ class Client:
     daily_quota: int | None = None
 
 
-class Message(NamedTuple):
+@dataclass(slots=True)
+class Message:
     """The validated request. ``providers`` are as the caller wrote them; None when he wrote none."""
 
     to: str
@@ -32,7 +32,8 @@ class Message(NamedTuple):
     providers: tuple[str, ...] | None = None
 
 
-class Route(NamedTuple):
+@dataclass(slots=True)
+class Route:
     """Canonical provider names in the order in which they are to be tried; empty for smart selection."""
 
     providers: tuple[str, ...] = ()
@@ -59,7 +60,8 @@ class Claim:
         return cls(client.name, key, fingerprint, derive_tracking_id(client.name, key, fingerprint))
 
 
-class Reservation(NamedTuple):
+@dataclass(slots=True)
+class Reservation:
     """One message taken from a client's quota of one UTC day.
 
     ``limit`` is None where there is none; ``used`` counts this message. ``token`` makes giving it back happen at most

@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from starlette.types import Message, Receive
@@ -26,7 +27,8 @@ class ClientDisconnected(Exception):
     """The client went away before its body had arrived: nobody is left to answer."""
 
 
-class Payload(NamedTuple):
+@dataclass(slots=True)
+class Payload:
     """The body as it came, and what it says; ``problem`` tells why it says nothing."""
 
     raw: bytes

@@ -38,8 +38,7 @@ FOREIGN = {
     "threading",
     "uvicorn",
 }
-# Random bytes by the hundred, and word of a fork, whose child must not draw the same: nothing of the environment.
-EXCUSED = {"pipeline/ids.py": {"os"}}
+EXCUSED: dict[str, set[str]] = {}
 NAMES_THAT_SAY_NOTHING = {
     "base",
     "bases",
@@ -63,11 +62,7 @@ MAY_KNOW_ADAPTERS = {
     "gateway/spool/spool.py",
 }
 # What a module may keep that changes, each with the reason beside it.
-STATE_OF_MODULES: dict[str, list[str]] = {
-    "gateway/http/cycle.py": ["_LINES"],
-    "gateway/http/limits.py": ["_OF_SERVER"],
-    "pipeline/ids.py": ["_pool"],
-}
+STATE_OF_MODULES: dict[str, list[str]] = {}
 # The test by name that a module does not have, and where it is tested instead.
 TESTED_ELSEWHERE: dict[str, Sequence[str]] = {
     "gateway/__main__.py": ["unit/gateway/test_cli.py"],

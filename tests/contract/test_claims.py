@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -105,7 +106,7 @@ async def test_headers_of_the_first_answer_are_not_replayed(store: Store, client
     """What concerned the first answer only, such as Retry-After, is not kept."""
     claim = claim_on(client)
     await store.begin(claim)
-    await store.complete(claim, REFUSAL._replace(headers=((b"retry-after", b"1"),)))
+    await store.complete(claim, replace(REFUSAL, headers=((b"retry-after", b"1"),)))
     assert await store.begin(claim_on(client)) == Replay(REFUSAL)
 
 

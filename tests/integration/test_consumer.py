@@ -13,6 +13,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -87,8 +88,8 @@ async def test_the_consumer_delivers_once_what_is_still_worth_it(
 ) -> None:
     """It drops what it has seen, also after a restart, and what has expired; what it cannot read is put aside."""
     first = envelope()
-    routed = envelope()._replace(route=Route(("alpha", "beta")))
-    late = envelope()._replace(created_at=datetime.now(UTC) - timedelta(hours=2))
+    routed = replace(envelope(), route=Route(("alpha", "beta")))
+    late = replace(envelope(), created_at=datetime.now(UTC) - timedelta(hours=2))
     last = envelope()
     outbox = RabbitOutbox(rabbit_server.url, topology, "server-a")
     await outbox.start()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ async def test_an_expired_message_is_dead_lettered(
     outbox: EmbeddedOutbox, start: Start, queue: str, rabbit_server: RabbitServer
 ) -> None:
     """Too late to be delivered, it ends where the delivery side finds expired messages."""
-    expired = envelope()._replace(created_at=datetime.now(UTC) - timedelta(hours=2))
+    expired = replace(envelope(), created_at=datetime.now(UTC) - timedelta(hours=2))
     await outbox.publish(expired)
     code, figures = await ended(start())
     assert code == 0

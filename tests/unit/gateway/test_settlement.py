@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -212,7 +213,7 @@ async def test_a_step_that_fails_on_and_on_keeps_no_other_waiting(monkeypatch: p
     for undo in range(3):
         scripted.failures = 1
         with pytest.raises(StoreUnavailable):
-            await store.give_back(TAKEN._replace(token=str(undo)))
+            await store.give_back(replace(TAKEN, token=str(undo)))
     await turns()
     assert scripted.steps == ["release", *["give_back"] * 3, "release", *["give_back"] * 3, "release"]
     assert len(store._owed) == 1

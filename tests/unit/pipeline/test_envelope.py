@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
@@ -39,7 +40,7 @@ def test_the_body_is_what_the_delivery_side_was_promised() -> None:
 
 def test_smart_selection_is_an_empty_list_and_what_was_not_written_is_null() -> None:
     """Server B tells by the two members what the caller wanted and what it is to do."""
-    smart = ENVELOPE._replace(message=Message("+14155552671", "x", 60), route=Route())
+    smart = replace(ENVELOPE, message=Message("+14155552671", "x", 60), route=Route())
     document = json.loads(smart.to_json())
     assert (document["providers_original"], document["providers_effective"]) == (None, [])
     assert load("envelope").is_valid(document)
@@ -47,5 +48,5 @@ def test_smart_selection_is_an_empty_list_and_what_was_not_written_is_null() -> 
 
 def test_an_empty_list_that_was_written_stays_one() -> None:
     """``[]`` is as the caller wrote it, though it means the same as null."""
-    smart = ENVELOPE._replace(message=Message("+14155552671", "x", 60, ()), route=Route())
+    smart = replace(ENVELOPE, message=Message("+14155552671", "x", 60, ()), route=Route())
     assert json.loads(smart.to_json())["providers_original"] == []

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def lines(printed: str) -> list[dict[str, Any]]:
 async def test_messages_are_shown_in_order_without_what_is_private(
     outbox: EmbeddedOutbox, path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    first = envelope()._replace(message=Message("+989121234567", "سلام دنیا", 60, None), route=Route())
+    first = replace(envelope(), message=Message("+989121234567", "سلام دنیا", 60, None), route=Route())
     second = envelope("Hello")
     for one in (first, second):
         await outbox.publish(one)
@@ -262,7 +263,7 @@ async def test_messages_are_moved_in_order_with_the_life_that_is_left(outbox: Em
 
 
 async def test_an_expired_message_is_moved_with_no_time_to_live(outbox: EmbeddedOutbox) -> None:
-    await outbox.publish(envelope()._replace(created_at=datetime.now(UTC) - timedelta(days=2)))
+    await outbox.publish(replace(envelope(), created_at=datetime.now(UTC) - timedelta(days=2)))
     broker = Broker()
     mover = Mover(outbox, broker, lambda notice: None)
     await mover.run(asyncio.Event(), follow=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,7 +68,7 @@ async def store(spool: Spool, count: int, *, numbers: int = 1000) -> list[str]:
 
 
 def to(number: str) -> Envelope:
-    return envelope()._replace(message=Message(number, "Hello", 3600))
+    return replace(envelope(), message=Message(number, "Hello", 3600))
 
 
 async def move(spool: Spool, destination: Destination, *, seconds: float = 30) -> list[int]:
@@ -170,7 +171,7 @@ async def test_a_message_has_the_life_that_is_left_of_it(spool: Spool, destinati
     """None when it has expired: then it goes where expired messages go."""
     now = datetime.now(UTC)
     for seconds_ago in (5000, 1800):
-        await spool.publish(envelope()._replace(created_at=now - timedelta(seconds=seconds_ago)))
+        await spool.publish(replace(envelope(), created_at=now - timedelta(seconds=seconds_ago)))
     await move(spool, destination)
     expired, living = (ttl_ms for _, ttl_ms in destination.took)
     assert expired == 0
