@@ -20,7 +20,8 @@ from pipeline.ports import BrokerRefused
 from tests.support.amqp_peer import Peer, listening
 
 KIND = Kind("x", "nowhere", "sms.probe", "a", persistent=False)
-SOON = 20.0
+# Less than the 18 s after which aiormq drops a silent connection by itself.
+SOON = 12.0
 
 
 @pytest.fixture
