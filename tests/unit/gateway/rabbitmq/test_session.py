@@ -48,9 +48,13 @@ async def test_its_state_is_what_aiormq_says(session: Session, peer: Peer) -> No
 
 
 async def test_a_connection_that_the_broker_closes_is_not_alive(session: Session, peer: Peer) -> None:
-    """Even where the socket is still open."""
+    """From the moment that it is told, even where the socket is still open."""
+    told: list[bool] = []
+    session.closing.add_done_callback(lambda _: told.append(session.is_alive))
     peer.say(spec.Connection.Close(320, "CONNECTION_FORCED - by an operator", 0, 0), channel=0)
-    await eventually(lambda: not session.is_alive)
+    await eventually(lambda: bool(told))
+    assert told == [False]
+    assert not session.is_alive
 
 
 async def test_what_is_written_in_one_iteration_leaves_in_one_write(
