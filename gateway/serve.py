@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from gateway.config.settings import VARIABLES, Settings
 from gateway.config.variables import Variable
-from gateway.http.server import Http
+from gateway.http.server import ProtocolFactory
 
 _HOST, _PORT = VARIABLES["host"], VARIABLES["port"]
 # Long enough for every request in flight to get its answer (see pipeline.boundary), short of the 15 s promised.
@@ -49,7 +49,7 @@ def serve(settings: Settings, workers: int) -> int:
         host=settings.host,
         port=settings.port,
         workers=workers,
-        http=Http(),  # type: ignore[arg-type]  # uvicorn calls it and asks nothing more of it
+        http=ProtocolFactory(),  # type: ignore[arg-type]  # uvicorn calls it and asks nothing more of it
         interface="asgi3",
         ws="none",
         lifespan="on",

@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 from gateway.http.cycle import EXTENSIONS, Cycle
 from gateway.http.limits import MANY_WAITING, MOST_WAITING, Flow, Shared
 from gateway.http.transport import WRITE_SECONDS, BatchingTransport
-from gateway.http.upgrade import parser_behind
+from gateway.http.upgrade import head_without_offer
 from pipeline import codes
 from pipeline.failures import Refused
 from pipeline.ids import random_uuid
@@ -62,6 +62,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._is_in_head = True
         self._is_in_body = False
+        self._is_ending = False
         self._url = b""
         self._place = ("", b"", b"")
 
@@ -106,19 +107,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # As asyncio has it; uvicorn narrows it to None.
         """The client sends no more, but may still read: the connection ends when what came whole is answered."""
-        if self._end_with_the_last_whole():
-            return True
-        self.transport.close()
-        return False
+        return self._end()
 
     def data_received(self, data: bytes) -> None:
         """Bytes are there; if they belong to a head that is still arriving they are counted."""
+        if self._is_ending:
+            # Read all the same: the end of a connection with unread bytes is a reset, which loses answers.
+            return
         if self._is_in_head:
             self._head_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline(data[upgrade.args[0] :])
+            self._parse(data)
         except httptools.HttpParserError as error:
             self._refuse(_refusal(error, data))
         if self._is_in_head:
@@ -126,15 +125,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
 
-    def _decline(self, rest: bytes) -> None:
-        """Serve a request that offers to upgrade as one that does not. ``rest`` is what came behind its head."""
-        # After a CONNECT nobody knows where the next request begins.
-        if self.parser.get_method() != b"CONNECT":
-            # The parser took the request to end with its head.
-            self._is_in_body = self.cycle.more_body = True
-            self.parser = parser_behind(self.headers, self.cycle.keep_alive, self)
-            if rest:
-                self.data_received(rest)
+    def _parse(self, data: bytes) -> None:
+        """Raises ``httptools.HttpParserError`` for what is no HTTP."""
+        rest: bytes | memoryview = data
+        # Not by recursion: a packet may hold hundreds of offers.
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                (end_of_head,) = upgrade.args
+            if self.parser.get_method() == b"CONNECT":
+                # Nobody knows where the next request begins.
+                return
+            head = head_without_offer(self.parser, self.url, self.headers)
+            self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn has it for the first one.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(head)
+            rest = memoryview(rest)[end_of_head:]
 
     def on_message_begin(self) -> None:
         """The parser has seen the first byte of a head."""
@@ -154,9 +163,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The parser has seen the whole head: its request is served, or waits for those before it."""
-        self._end_head()
         parser = self.parser
         method = parser.get_method()
+        if parser.should_upgrade() and method != b"CONNECT":
+            # Its head comes once more, without the offer.
+            return
+        self._end_head()
         if len(self._unanswered) >= MOST_WAITING:
             # Those are answered, and the connection ends with them.
             raise ValueError("too many requests ahead of their answers")
@@ -205,7 +217,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """The parser has seen the whole request."""
+        """The parser has seen the whole request, or one that offers to upgrade up to the end of its head."""
+        if not self._is_in_body:
+            return
         self._is_in_body = False
         cycle = self.cycle
         if not cycle.response_complete:
@@ -241,7 +255,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _refuse(self, refused: Refused) -> None:
         if self._end_with_the_last_whole():
             # Earlier requests on this connection wait for their answers, and must not get this one.
-            self.flow.pause_reading()
             return
         tracking_id = random_uuid()
         answer = refused.answer(tracking_id, datetime.now(UTC))
@@ -255,6 +268,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.write(first + lines + b"\r\n" + answer.body)
         self.transport.close()
 
+    def _end(self) -> bool:
+        """End the connection with the last answer that is waited for, or now; whether it is still open."""
+        if self._end_with_the_last_whole():
+            return True
+        self.transport.close()
+        return False
+
     def _end_with_the_last_whole(self) -> bool:
         """Have the last request that came whole end the connection by its answer; False when none waits for one."""
         self._end_head()
@@ -266,12 +286,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             unanswered.pop()
             self.cycle, self._is_in_body = unanswered[-1], False
         self.cycle.keep_alive = False
+        self._is_ending = True
         return True
 
     def _bound_head(self) -> None:
         """Start the head's time; a head that comes whole, as nearly all do, needs no timer."""
         if self._head_timer is None and not self.transport.is_closing():
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end)
 
     def _end_head(self) -> None:
         self._is_in_head = False

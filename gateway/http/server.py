@@ -1,4 +1,4 @@
-"""What uvicorn is given as its HTTP protocol: a maker of one for each connection."""
+"""What uvicorn is given for its HTTP protocol: what makes one for each connection of a server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gateway.http.limits import Shared
 from gateway.http.protocol import BoundedHttpProtocol
 
 
-class Http:
-    """What uvicorn calls for each new connection of a server. Holds nothing before the first: workers get a copy."""
+class ProtocolFactory:
+    """Makes the protocol of each connection of one server. Has nothing before the first: each worker gets a copy."""
 
     def __init__(self) -> None:
         self._shared: Shared | None = None

@@ -66,9 +66,10 @@ class BatchingTransport(asyncio.Transport):
                 self._transport.write(waiting)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See ``asyncio.WriteTransport``."""
+        """See ``asyncio.WriteTransport``. Nothing comes behind the end of a connection, such as its refusal."""
         self.flush()
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         """See ``asyncio.BaseTransport``. A client that has not taken the rest in ``WRITE_SECONDS`` is dropped."""

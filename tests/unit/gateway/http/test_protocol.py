@@ -17,8 +17,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.http import limits, protocol, transport
-from gateway.http.cycle import Exchange
+from gateway.http.cycle import EXTENSIONS, Cycle
 from gateway.http.protocol import BoundedHttpProtocol
+from gateway.http.server import ProtocolFactory
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -64,8 +65,9 @@ class Server:
             self.app, interface="asgi3", lifespan="off", log_config=None, access_log=False
         )
         config.load()
+        factory = ProtocolFactory()
         listening = await asyncio.get_running_loop().create_server(
-            lambda: BoundedHttpProtocol(config, self.state, {}), "127.0.0.1"
+            lambda: factory(config, self.state, {}), "127.0.0.1"
         )
         self.address = listening.sockets[0].getsockname()
         reader, writer = await asyncio.open_connection(*self.address)
@@ -81,8 +83,8 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_request_is_answered_though_its_sender_has_closed_his_side() -> None:
-    """The end of his sending is no end of his reading; after the answer the connection ends, though he would idle."""
+async def test_a_request_is_answered_though_its_client_sends_no_more() -> None:
+    """It may still read; after the answer the connection ends, though it would be kept alive."""
     server = Server()
     async with server.connection() as (reader, writer):
         writer.write(POST % b"a" + b"body")
@@ -139,7 +141,7 @@ async def test_a_body_that_ends_too_soon_is_a_disconnection() -> None:
 
 @pytest.mark.parametrize("sent", [b"", GET[:12], GET % b"a"], ids=["nothing", "half a head", "a request"])
 async def test_an_idle_connection_ends_with_its_client(sent: bytes) -> None:
-    """Nothing is owed on it: it is closed at once, not kept until it times out."""
+    """Nobody waits for an answer on it: it is closed at once, not kept until it times out."""
     server = Server()
     server.may_answer.set()
     async with server.connection() as (reader, writer):
@@ -151,8 +153,8 @@ async def test_an_idle_connection_ends_with_its_client(sent: bytes) -> None:
         await until(lambda: not server.state.connections)
 
 
-async def test_a_request_runs_to_its_end_though_its_sender_has_gone() -> None:
-    """Who has closed both sides looks at first like one who still reads; the connection ends with the answer."""
+async def test_a_request_runs_to_its_end_though_its_client_has_gone() -> None:
+    """A client that has closed both sides looks at first like one that still reads; the answer ends the connection."""
     server = Server()
     async with server.connection() as (_, writer):
         writer.write(GET % b"a")
@@ -189,7 +191,7 @@ async def test_head_is_answered_and_keeps_its_place() -> None:
 
 
 async def test_a_client_that_takes_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits to send it more would wait for ever, and hold its place among the sends in flight."""
+    """What waits to send it more would wait for ever, and keep its place among the sends in flight."""
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 0.2)
     server = Server()
     server.may_answer.set()
@@ -218,13 +220,13 @@ async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.Mon
     """A packet full of heads must not be looked through anew for each of them."""
     looked_at = 0
 
-    class Counted(Exchange):
+    class Counted(Cycle):
         def __getattribute__(self, name: str) -> object:
             nonlocal looked_at
             looked_at += name == "response_complete"
             return super().__getattribute__(name)
 
-    monkeypatch.setattr(protocol, "Exchange", Counted)
+    monkeypatch.setattr(protocol, "Cycle", Counted)
     server = Server()
     async with server.connection() as (reader, writer):
         writer.write(GET % b"a" * 200)
@@ -236,7 +238,7 @@ async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("cut", [1, 20, -4, -3, -2, -1, 0, 1000])
 async def test_no_byte_of_a_body_is_changed(cut: int) -> None:
-    """Wherever a packet ends. A body that grew, as by an offer passed over in it, would end in a request of its own."""
+    """Wherever a packet ends. Were one to grow, as by what looks like an offer in it, its end would be a request of its own."""
     server = Server()
     server.may_answer.set()
     hidden = GET % b"bcd"
@@ -254,7 +256,7 @@ async def test_no_byte_of_a_body_is_changed(cut: int) -> None:
     assert server.reached == ["/a"]
 
 
-async def test_who_sends_too_far_ahead_of_his_answers_is_stopped() -> None:
+async def test_a_client_that_sends_too_far_ahead_of_its_answers_is_stopped() -> None:
     """One packet holds thousands of small requests. What is taken is answered, and ends the connection."""
     server = Server()
     async with server.connection() as (reader, writer):
@@ -267,7 +269,7 @@ async def test_who_sends_too_far_ahead_of_his_answers_is_stopped() -> None:
 
 
 async def test_nothing_is_read_while_many_wait() -> None:
-    """Not with each answer either: who pipelines without end must not fill the memory."""
+    """Not with each answer either: a client that pipelines without end must not fill the memory."""
     server = Server()
     most = limits.MANY_WAITING
     async with server.connection() as (reader, writer):
@@ -286,8 +288,8 @@ async def test_nothing_is_read_while_many_wait() -> None:
         assert not connection.flow.read_paused
 
 
-async def test_who_leaves_the_rest_of_his_answer_unread_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it is too little for a full buffer: the end of an idle connection must not wait for him."""
+async def test_a_client_that_leaves_the_rest_of_its_answer_unread_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is too little for a full buffer: the end of an idle connection must not wait for it."""
     monkeypatch.setattr(transport, "WRITE_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 3600)
     server = Server()
@@ -375,11 +377,14 @@ class Deaf:
 @pytest.mark.parametrize("head", HEADS, ids=repr)
 async def test_an_application_is_told_what_uvicorn_would_tell_it(head: bytes) -> None:
     """Of one request after another on a connection, whatever its URL; and what uvicorn refuses is refused."""
-    told: dict[type, list[object]] = {}
-    for kind in (HttpToolsProtocol, BoundedHttpProtocol):
+    told: dict[object, list[object]] = {}
+    factory = ProtocolFactory()
+    for kind in (HttpToolsProtocol, factory):
         scopes: list[object] = told.setdefault(kind, [])
 
         async def app(scope: Scope, receive: Receive, send: Send, scopes: list[object] = scopes) -> None:
+            # That a server has extensions is nothing that uvicorn says.
+            assert scope.pop("extensions", EXTENSIONS) is EXTENSIONS
             scopes.append({**scope})
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body"})
@@ -387,7 +392,7 @@ async def test_an_application_is_told_what_uvicorn_would_tell_it(head: bytes) ->
         config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, access_log=False)
         config.load()
         for urls in (URLS, *([url] for url in URLS)):
-            connection = kind(config, ServerState(), {"own": 1})
+            connection: HttpToolsProtocol = kind(config, ServerState(), {"own": 1})
             connection.connection_made(Deaf())  # type: ignore[arg-type]  # all of a transport that it uses
             for url in urls:
                 before = len(scopes)
@@ -398,22 +403,22 @@ async def test_an_application_is_told_what_uvicorn_would_tell_it(head: bytes) ->
                     scopes.append(f"{url!r} is refused")
                     break
             connection.connection_lost(None)
-    assert told[BoundedHttpProtocol] == told[HttpToolsProtocol]
-    assert len(told[BoundedHttpProtocol]) > len(URLS)
+    assert told[factory] == told[HttpToolsProtocol]
+    assert len(told[factory]) > len(URLS)
 
 
 async def test_a_client_that_pipelines_and_goes_leaves_nothing_behind() -> None:
-    """Requests that never had their turn hold their connection, and it holds them: no circle may remain."""
+    """Requests that were never begun refer to their connection, and it to them: no reference cycle may remain."""
     server = Server()
     held: list[weakref.ref[object]] = []
 
-    class Watched(Exchange):
+    class Watched(Cycle):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             held.append(weakref.ref(self))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol, "Exchange", Watched)
+        patch.setattr(protocol, "Cycle", Watched)
         gc.collect()
         gc.disable()
         try:
