@@ -16,8 +16,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.http import cycle
-from gateway.http.cycle import Exchange, pack
-from gateway.http.transport import Outgoing, Turn
+from gateway.http.cycle import Cycle, pack
+from gateway.http.transport import BatchingTransport, WriteBatch
+from pipeline.boundary import WHOLE_RESPONSE
+from tests.support.lines import Lines
 
 DATE = [(b"date", b"Tue, 24 Nov 2026 12:00:00 GMT")]
 LOGGER = logging.getLogger("uvicorn.error")
@@ -38,7 +40,7 @@ VALUES = st.sampled_from(
     [b"a", b"", b"close", b"chunked", b"keep-alive", b"3", b"a\r\nb: c", b"a\x00", b"\ta \xff"]
 )
 BODIES = st.sampled_from([b"", b"abc", b"a longer body"])
-Answers = list[dict[str, Any]]
+Messages = list[dict[str, Any]]
 
 
 class Transport:
@@ -61,10 +63,10 @@ class Transport:
         return self.is_closed
 
 
-def ours(transport: Any, answered: Callable[[], None], method: str, keep_alive: bool) -> Exchange:
+def ours(transport: Any, answered: Callable[[], None], method: str, keep_alive: bool) -> Cycle:
     scope = {"type": "http", "method": method}
-    outgoing = Outgoing(transport, Turn(asyncio.get_running_loop()))
-    return Exchange(scope, outgoing, FlowControl(transport), DATE, keep_alive, False, answered)
+    batching = BatchingTransport(transport, WriteBatch(asyncio.get_running_loop()))
+    return Cycle(scope, batching, FlowControl(transport), DATE, keep_alive, False, answered)
 
 
 def theirs(
@@ -86,25 +88,30 @@ def theirs(
     )
 
 
-async def outcome(make: Any, method: str, keep_alive: bool, messages: Answers) -> object:
-    """Everything that a client or the server can tell of an answer, of an application that then ends."""
+async def outcome(make: Any, method: str, keep_alive: bool, messages: Messages) -> object:
+    """Everything that a client, the server and the application can tell of what an application has sent."""
     transport = Transport()
     completions: list[int] = []
     cycle = make(transport, lambda: completions.append(1), method, keep_alive)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    error = None
+    try:
         for message in messages:
-            # A copy: an application may use its headers again.
-            await send({**message})
+            for part in [message] if make is ours else in_asgi(message):
+                # A copy: an application may use its headers again.
+                await cycle.send({**part})
+    except Exception as raised:  # noqa: BLE001 - the two must fail alike, whatever it is
+        error = type(raised), str(raised)
+    await asyncio.sleep(0)
+    written = b"".join(transport.writes)
+    return written, transport.is_closed, len(completions), cycle.response_complete, cycle.keep_alive, error
 
-    if make is ours:
-        tasks: set[asyncio.Task[None]] = set()
-        cycle.begin(app, asyncio.get_running_loop(), tasks)
-        await asyncio.gather(*tasks)
-        assert not tasks
-    else:
-        await cycle.run_asgi(app)
-    return b"".join(transport.writes), transport.is_closed, len(completions), cycle.response_complete
+
+def in_asgi(message: dict[str, Any]) -> Messages:
+    """The same message by ASGI's own."""
+    if message["type"] != WHOLE_RESPONSE:
+        return [message]
+    start = {"type": "http.response.start", "status": message["status"], "headers": message["headers"]}
+    return [start, {"type": "http.response.body", "body": message["body"]}]
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -113,77 +120,117 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> Answers:
+def whole_answers(draw: st.DrawFn) -> dict[str, Any]:
     headers = draw(st.lists(st.tuples(NAMES, VALUES), max_size=4))
-    bodies = draw(st.lists(BODIES, min_size=1, max_size=3))
+    body = draw(BODIES)
     if draw(st.booleans()):
-        headers.insert(0, (b"content-length", b"%d" % sum(map(len, bodies))))
-    status = draw(st.sampled_from([200, 202, 204, 304, 404, 503]))
-    start = {"type": "http.response.start", "status": status, "headers": headers}
-    rest = [
-        {"type": "http.response.body", "body": body, "more_body": number < len(bodies)}
-        for number, body in enumerate(bodies, 1)
-    ]
-    bare = {"type": "http.response.start", "status": status}
+        headers.insert(0, (b"content-length", b"%d" % len(body)))
+    status = draw(st.sampled_from([103, 200, 202, 204, 304, 404, 503]))
+    return {"type": WHOLE_RESPONSE, "status": status, "headers": headers, "body": body}
+
+
+@st.composite
+def sent(draw: st.DrawFn) -> Messages:
+    whole, other = draw(whole_answers()), draw(whole_answers())
+    start, body = in_asgi(other)
     return draw(
         st.sampled_from(
-            [[start, *rest], [bare, *rest], rest, [start], [start, start], [start, *rest, rest[-1]], []]
+            [
+                [whole],
+                [whole, other],
+                [start, whole],
+                [start, body, whole],
+                [whole, body],
+                [start, {**body, "more_body": True}, body],
+                [{"type": "http.response.start", "status": 200}, body],
+            ]
         )
     )
 
 
-@given(method=st.sampled_from(["POST", "GET", "HEAD"]), keep_alive=st.booleans(), messages=answers())
-@example(
-    method="POST",
-    keep_alive=True,
-    messages=[
-        {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"3")]},
-        {"type": "http.response.body", "body": b"abc"},
-    ],
-)
-def test_an_answer_is_uvicorns_byte_for_byte(method: str, keep_alive: bool, messages: Answers) -> None:
-    """Whatever an application sends and then ends or fails with: the same bytes, the same end of the connection."""
+def plain(headers: list[tuple[bytes, bytes]], body: bytes = b"abc") -> Messages:
+    return [{"type": WHOLE_RESPONSE, "status": 202, "headers": headers, "body": body}]
+
+
+@given(method=st.sampled_from(["POST", "GET", "HEAD"]), keep_alive=st.booleans(), messages=sent())
+@example(method="POST", keep_alive=True, messages=plain([(b"content-length", b"3")]))
+@example(method="POST", keep_alive=True, messages=plain([(b"content-length", b"2")]))
+@example(method="POST", keep_alive=True, messages=plain([(b"content-length", b"3")] * 2))
+@example(method="POST", keep_alive=True, messages=plain([(b"x", b"a\r\nb: c"), (b"content-length", b"3")]))
+def test_an_answer_is_uvicorns_byte_for_byte(method: str, keep_alive: bool, messages: Messages) -> None:
+    """A whole answer is what uvicorn makes of the same in ASGI's messages: bytes, end of the connection, errors."""
     assert run(outcome(ours, method, keep_alive, messages)) == run(
         outcome(theirs, method, keep_alive, messages)
     )
 
 
+@given(answer=whole_answers(), method=st.sampled_from(["POST", "GET"]))
+def test_what_is_packed_is_what_uvicorn_writes(answer: dict[str, Any], method: str) -> None:
+    """Or nothing is."""
+    packed = pack(answer["status"], [*DATE, *answer["headers"]], answer["body"])
+    if packed is not None:
+        assert run(outcome(theirs, method, True, [answer])) == (packed, False, 1, True, True, None)
+
+
+def test_nearly_every_answer_is_packed() -> None:
+    """Whatever the gateway itself sends; otherwise the fast way would be nobody's."""
+    headers = ((b"content-type", b"application/json"), (b"content-length", b"2"), (b"x-tracking-id", b"a"))
+    for status in (202, 401, 422, 503):
+        assert pack(status, (*DATE, *headers), b"ok") is not None
+
+
 def test_a_whole_answer_is_one_write() -> None:
-    """Head and body leave together."""
+    """Head and body leave together, at the end of the iteration."""
     transport = Transport()
 
     async def answer() -> None:
         cycle = ours(transport, lambda: None, "POST", True)
-        head = {"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"2")]}
-        await cycle.send(head)
+        await cycle.send(plain([(b"content-length", b"3")])[0])
         assert transport.writes == []
-        await cycle.send({"type": "http.response.body", "body": b"ok"})
         await asyncio.sleep(0)
 
     run(answer())
     assert len(transport.writes) == 1
-    assert transport.writes[0].endswith(b"content-length: 2\r\n\r\nok")
+    assert transport.writes[0].endswith(b"content-length: 3\r\n\r\nabc")
+
+
+def test_a_client_that_takes_nothing_is_not_written_to() -> None:
+    """Its answer waits until it does; one that is gone gets none."""
+    transport = Transport()
+
+    async def answer() -> None:
+        cycle = ours(transport, lambda: None, "POST", True)
+        cycle.flow.pause_writing()
+        sending = asyncio.create_task(cycle.send(plain([(b"content-length", b"3")])[0]))
+        await asyncio.sleep(0.01)
+        assert transport.writes == []
+        cycle.flow.resume_writing()
+        await sending
+        assert b"".join(transport.writes).endswith(b"abc")
+        gone = ours(transport, lambda: None, "POST", True)
+        gone.disconnected = True
+        await gone.send(plain([(b"content-length", b"3")])[0])
+        await asyncio.sleep(0)
+        assert b"".join(transport.writes).count(b"abc") == 1
+
+    run(answer())
 
 
 @pytest.mark.parametrize("value", [b"a\r\nset-cookie: b", b"a\nb", b"\x00", b"\x7f"], ids=repr)
 def test_a_value_cannot_begin_a_line_of_its_own(value: bytes) -> None:
     """It is not packed; uvicorn refuses it."""
     headers = ((b"content-length", b"0"), (b"x-own", value))
-    assert pack("POST", 202, headers, b"") is None
+    assert pack(202, headers, b"") is None
 
 
-def test_names_are_remembered_only_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator's stage may make them up, one for each request. Beyond it uvicorn writes the answer."""
-    monkeypatch.setattr(cycle, "_LINES", dict(cycle._LINES))
-    packed = [
-        pack("POST", 202, ((b"content-length", b"0"), (b"x-%d" % number, b"")), b"") for number in range(3000)
-    ]
-    assert packed[0] is not None
-    assert packed[-1] is None
-    assert len(cycle._LINES) <= 1000
+def test_names_are_remembered_only_up_to_a_bound() -> None:
+    """An operator's stage may make them up, one for each request."""
+    for number in range(3000):
+        assert pack(202, ((b"content-length", b"0"), (b"x-%d" % number, b"")), b"") is not None
+    assert cycle._begin.cache_info().currsize <= 1000
 
 
-async def received(*steps: Callable[[Exchange], None]) -> list[dict[str, Any]]:
+async def received(*steps: Callable[[Cycle], None]) -> list[dict[str, Any]]:
     """What an application is told, one message before each step and one at the end."""
     cycle = ours(Transport(), lambda: None, "POST", True)
     found = []
@@ -193,8 +240,8 @@ async def received(*steps: Callable[[Exchange], None]) -> list[dict[str, Any]]:
     return found
 
 
-def arrive(body: bytes, *, more: bool) -> Callable[[Exchange], None]:
-    def step(cycle: Exchange) -> None:
+def arrive(body: bytes, *, more: bool) -> Callable[[Cycle], None]:
+    def step(cycle: Cycle) -> None:
         cycle.body += body
         cycle.more_body = more
         cycle.message_event.set()
@@ -202,7 +249,7 @@ def arrive(body: bytes, *, more: bool) -> Callable[[Exchange], None]:
     return step
 
 
-def go(cycle: Exchange) -> None:
+def go(cycle: Cycle) -> None:
     cycle.disconnected = True
     cycle.message_event.set()
 
@@ -243,51 +290,85 @@ async def served(app: Any) -> Transport:
     tasks: set[asyncio.Task[None]] = set()
     ours(transport, lambda: None, "POST", True).begin(app, asyncio.get_running_loop(), tasks)
     await asyncio.gather(*tasks)
+    await asyncio.sleep(0)
     assert not tasks
     return transport
 
 
-def test_an_application_that_fails_is_answered_for(caplog: pytest.LogCaptureFixture) -> None:
-    """By uvicorn, which closes the connection."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        raise LookupError
-
-    transport = run(served(app))
-    assert transport.is_closed
-    assert b"".join(transport.writes).startswith(b"HTTP/1.1 500 ")
-    assert "Exception in ASGI application" in caplog.text
+async def fails(scope: Any, receive: Any, send: Any) -> None:
+    raise LookupError
 
 
-def test_a_head_whose_body_never_came_is_sent(caplog: pytest.LogCaptureFixture) -> None:
-    """It may be all of the answer: the client must not be left with nothing."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
-
-    transport = run(served(app))
-    assert transport.is_closed
-    assert b"".join(transport.writes).startswith(b"HTTP/1.1 403 Forbidden\r\n")
-    assert b"".join(transport.writes).endswith(b"content-length: 0\r\n\r\n")
-    assert "without completing response" in caplog.text
+async def fails_in_the_middle(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"1")]})
+    raise LookupError
 
 
-def test_an_application_that_ends_without_its_answer_is_answered_for(
-    caplog: pytest.LogCaptureFixture,
+async def ends_in_the_middle(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"1")]})
+
+
+async def does_nothing(scope: Any, receive: Any, send: Any) -> None:
+    """As a boundary whose client is gone."""
+
+
+async def answers(scope: Any, receive: Any, send: Any) -> None:
+    await send(plain([(b"content-length", b"3")])[0])
+
+
+async def answers_and_fails(scope: Any, receive: Any, send: Any) -> None:
+    await answers(scope, receive, send)
+    raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("app", "written", "is_closed", "is_logged"),
+    [
+        (fails, b"", True, True),
+        (fails_in_the_middle, b"HTTP/1.1 403 ", True, True),
+        (ends_in_the_middle, b"HTTP/1.1 403 ", True, False),
+        (does_nothing, b"", True, False),
+        (answers, b"HTTP/1.1 202 ", False, False),
+        (answers_and_fails, b"HTTP/1.1 202 ", False, True),
+    ],
+)
+def test_without_a_whole_answer_the_connection_ends(
+    app: Any, written: bytes, is_closed: bool, is_logged: bool, lines: Lines
 ) -> None:
-    """In uvicorn's words."""
+    """The client must not wait for the rest; what has failed is logged with its traceback."""
+    transport = run(served(app))
+    assert transport.is_closed == is_closed
+    assert b"".join(transport.writes)[: len(b"HTTP/1.1 403 ")] == written
+    logged = [line for line in lines.all() if "outside of its boundary" in line["message"]]
+    assert len(logged) == is_logged
+    if is_logged:
+        assert "LookupError" in str(logged)
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        """Does nothing."""
 
-    assert b"".join(run(served(app)).writes).startswith(b"HTTP/1.1 500 ")
-    assert "without starting response" in caplog.text
+def test_a_request_that_is_cut_off_ends_its_connection() -> None:
+    """Its cancellation is the server's own: nobody is told of it, and the task is gone."""
+
+    async def cut_off() -> Transport:
+        transport = Transport()
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.Event().wait()
+
+        ours(transport, lambda: None, "POST", True).begin(waits, asyncio.get_running_loop(), tasks)
+        (task,) = tasks
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not tasks
+        return transport
+
+    assert run(cut_off()).is_closed
 
 
-def test_a_failure_leaves_no_circle_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it held would wait for the garbage collector."""
-    # pytest keeps what is logged, and so the exception.
-    monkeypatch.setattr(LOGGER, "disabled", True)
+def test_a_failure_leaves_no_reference_cycle_behind(lines: Lines) -> None:
+    """What it refers to would wait for the garbage collector."""
 
     class Held:
         """Something of a request's."""

@@ -8,16 +8,27 @@ import sys
 from typing import Any
 
 import pytest
-from uvicorn.server import ServerState
 
-from gateway.http.limits import MANY_WAITING, OWN_FILES, Flow, shared
+from gateway.http.limits import MANY_WAITING, OWN_FILES, Flow, Shared
 
 
-async def test_the_connections_of_one_server_share() -> None:
-    """And those of another server share something else."""
-    server, loop = ServerState(), asyncio.get_running_loop()
-    assert shared(server, loop, 30) is shared(server, loop, 30)
-    assert shared(server, loop, 30).idling is not shared(ServerState(), loop, 30).idling
+async def test_a_connection_that_idles_for_too_long_is_told() -> None:
+    """Unless it is busy again."""
+
+    class Connection:
+        def __init__(self) -> None:
+            self.told = 0
+
+        def timeout_keep_alive_handler(self) -> None:
+            self.told += 1
+
+    shared = Shared(asyncio.get_running_loop(), 0.02)
+    idle, busy = Connection(), Connection()
+    shared.idle.add(idle)
+    shared.idle.add(busy)
+    shared.idle.discard(busy)
+    await asyncio.sleep(0.2)
+    assert (idle.told, busy.told) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +39,7 @@ async def test_some_files_are_kept_from_connections(
 ) -> None:
     """A process without a limit has none for its connections either."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
-    assert shared(ServerState(), asyncio.get_running_loop(), 30).most_connections == most
+    assert Shared(asyncio.get_running_loop(), 30).most_connections == most
 
 
 class Transport:
@@ -46,7 +57,7 @@ class Transport:
 
 @pytest.mark.parametrize(("waiting", "reads"), [(MANY_WAITING, False), (MANY_WAITING - 1, True), (0, True)])
 async def test_reading_goes_on_when_few_wait(waiting: int, reads: bool) -> None:
-    """Whoever asks for it."""
+    """Whoever asks for it to."""
     transport: Any = Transport()
     flow = Flow(transport, range(waiting))
     flow.pause_reading()

@@ -1,4 +1,4 @@
-"""What a turn of the loop holds back, and what lets it go before its end."""
+"""What is written at the end of an iteration of the event loop, and what is written before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.http import transport as module
-from gateway.http.transport import Outgoing, Turn
+from gateway.http.transport import BatchingTransport, WriteBatch
 
 
 class Transport:
@@ -44,22 +44,22 @@ class Transport:
         return name, default
 
 
-def outgoing(turn: Turn, transport: Transport) -> Outgoing:
+def batching(batch: WriteBatch, transport: Transport) -> BatchingTransport:
     made: Any = transport
-    return Outgoing(made, turn)
+    return BatchingTransport(made, batch)
 
 
-async def test_what_a_turn_holds_back_leaves_at_its_end() -> None:
+async def test_the_answers_of_an_iteration_leave_at_its_end() -> None:
     """Of all connections, and of each in one write."""
-    turn, first, second = Turn(asyncio.get_running_loop()), Transport(), Transport()
-    one, other = outgoing(turn, first), outgoing(turn, second)
-    one.hold(b"a")
-    other.hold(b"b")
-    one.hold(b"c")
+    batch, first, second = WriteBatch(asyncio.get_running_loop()), Transport(), Transport()
+    one, other = batching(batch, first), batching(batch, second)
+    one.write_soon(b"a")
+    other.write_soon(b"b")
+    one.write_soon(b"c")
     assert first.done == second.done == []
     await asyncio.sleep(0)
     assert (first.done, second.done) == ([b"ac"], [b"b"])
-    one.hold(b"d")
+    one.write_soon(b"d")
     await asyncio.sleep(0)
     assert first.done == [b"ac", b"d"]
 
@@ -67,8 +67,8 @@ async def test_what_a_turn_holds_back_leaves_at_its_end() -> None:
 async def test_what_begins_after_it_finds_it_written() -> None:
     """A task that an answer sets off, such as the next request of the connection, runs behind it."""
     transport = Transport()
-    one = outgoing(Turn(asyncio.get_running_loop()), transport)
-    one.hold(b"a")
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
+    one.write_soon(b"a")
     asyncio.get_running_loop().call_soon(transport.done.append, "next")
     await asyncio.sleep(0)
     assert transport.done == [b"a", "next"]
@@ -85,10 +85,10 @@ async def test_what_begins_after_it_finds_it_written() -> None:
     ids=["write", "close", "flush", "abort"],
 )
 async def test_the_order_of_the_calls_is_that_of_the_bytes(call: Any, done: list[Any]) -> None:
-    """Nothing overtakes what is held back; who aborts wants nothing of it written. And nothing is written twice."""
+    """Nothing overtakes what waits; an abort drops it. And nothing is written twice."""
     transport = Transport()
-    one = outgoing(Turn(asyncio.get_running_loop()), transport)
-    one.hold(b"a")
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
+    one.write_soon(b"a")
     call(one)
     assert transport.done == done
     await asyncio.sleep(0)
@@ -96,37 +96,50 @@ async def test_the_order_of_the_calls_is_that_of_the_bytes(call: Any, done: list
 
 
 async def test_nothing_is_written_to_a_connection_that_is_gone() -> None:
-    """A loop may refuse that by an exception, and others wait for their answers in the same turn."""
-    turn, gone, there = Turn(asyncio.get_running_loop()), Transport(), Transport()
-    outgoing(turn, gone).hold(b"a")
-    outgoing(turn, there).hold(b"b")
+    """A loop may refuse that by an exception, and others wait for their answers in the same batch."""
+    batch, gone, there = WriteBatch(asyncio.get_running_loop()), Transport(), Transport()
+    batching(batch, gone).write_soon(b"a")
+    batching(batch, there).write_soon(b"b")
     gone.is_gone = True
     await asyncio.sleep(0)
     assert (gone.done, there.done) == ([], [b"b"])
 
 
+async def test_nothing_is_written_behind_the_end() -> None:
+    """Such as the answer of an application whose request was refused while its body arrived."""
+    transport = Transport()
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
+    one.write(b"refused")
+    one.close()
+    transport.is_gone = True
+    one.write(b"late")
+    one.write_soon(b"later")
+    await asyncio.sleep(0)
+    assert transport.done == [b"refused", "close"]
+
+
 @pytest.mark.parametrize(
     ("unwritten", "done"), [(1, ["close", "abort"]), (0, ["close"])], ids=["some", "none"]
 )
-async def test_who_takes_nothing_after_the_end_is_dropped(
+async def test_a_client_that_takes_nothing_after_the_end_is_dropped(
     monkeypatch: pytest.MonkeyPatch, unwritten: int, done: list[str]
 ) -> None:
     """A transport that closes waits for its peer to take the rest, for ever if it must."""
     monkeypatch.setattr(module, "WRITE_SECONDS", 0.01)
     transport = Transport()
     transport.unwritten = unwritten
-    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
     one.close()
     await asyncio.sleep(0.05)
     assert transport.done == done
 
 
 async def test_a_connection_that_has_ended_is_not_dropped_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its timer must not hold it in memory."""
+    """Its timer must not keep it in memory."""
     monkeypatch.setattr(module, "WRITE_SECONDS", 0.01)
     transport = Transport()
     transport.unwritten = 1
-    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
     one.close()
     one.lost()
     await asyncio.sleep(0.05)
@@ -139,7 +152,7 @@ async def test_what_ends_is_not_closed_again(monkeypatch: pytest.MonkeyPatch) ->
     transport = Transport()
     transport.unwritten = 1
     transport.is_gone = True
-    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
     one.lost()
     one.close()
     await asyncio.sleep(0.05)
@@ -147,17 +160,17 @@ async def test_what_ends_is_not_closed_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_transport_that_fails_keeps_no_others_answers() -> None:
-    """It is dropped; what its neighbours hold back leaves all the same, now and in later turns."""
+    """It is dropped; what its neighbours have to write leaves all the same, now and in later iterations."""
 
     class Failing(Transport):
         def write(self, data: bytes) -> None:
             raise RuntimeError("closed")
 
-    turn, failing, there = Turn(asyncio.get_running_loop()), Failing(), Transport()
-    one, other = outgoing(turn, failing), outgoing(turn, there)
+    batch, failing, there = WriteBatch(asyncio.get_running_loop()), Failing(), Transport()
+    one, other = batching(batch, failing), batching(batch, there)
     for answer in (b"a", b"b"):
-        one.hold(answer)
-        other.hold(answer)
+        one.write_soon(answer)
+        other.write_soon(answer)
         await asyncio.sleep(0)
     assert failing.done == ["abort", "abort"]
     assert there.done == [b"a", b"b"]
@@ -166,7 +179,7 @@ async def test_a_transport_that_fails_keeps_no_others_answers() -> None:
 async def test_everything_else_is_the_transports() -> None:
     """Reading, what is known of the connection, and whether it ends."""
     transport = Transport()
-    one = outgoing(Turn(asyncio.get_running_loop()), transport)
+    one = batching(WriteBatch(asyncio.get_running_loop()), transport)
     one.pause_reading()
     one.resume_reading()
     assert transport.done == ["pause", "resume"]
