@@ -26,7 +26,8 @@ The socket is read, the answer is parsed, its step goes on. The first iteration 
 class Timeouts(Generic[Item]):
     """Calls ``expire`` with each item that was added ``seconds`` ago and not discarded since.
 
-    Items are hashable. All wait equally long, so whoever was added first is due first. Belongs to one event loop.
+    Items are hashable. All wait equally long, so the first to be added is the first to be due. Belongs to one event
+    loop.
     """
 
     def __init__(self, seconds: float, expire: Callable[[Item], None]) -> None:
@@ -36,7 +37,7 @@ class Timeouts(Generic[Item]):
         self._timer: asyncio.Handle | None = None
 
     def add(self, item: Item) -> None:
-        """Let it wait from now on."""
+        """Let it wait from now on; one that waits already is discarded first."""
         # Not the loop's clock: uvloop's stands still during an iteration, and the iteration may have been a long one.
         self._due[item] = time.monotonic() + self.seconds
         if self._timer is None:
@@ -50,13 +51,11 @@ class Timeouts(Generic[Item]):
         """Let whatever waits now be due in so many seconds at the latest."""
         latest = time.monotonic() + seconds
         self._due.update({item: min(due, latest) for item, due in self._due.items()})
-        if self._timer is not None:
-            self._timer.cancel()
         self._set()
 
     def _look(self) -> None:
         now = time.monotonic()
-        if any(due <= now for due in self._first()):
+        if self._due and self._first() <= now:
             self._give_grace(now, GRACE_ITERATIONS)
         else:
             self._set()
@@ -66,27 +65,32 @@ class Timeouts(Generic[Item]):
         if iterations:
             self._timer = asyncio.get_running_loop().call_soon(self._give_grace, now, iterations - 1)
             return
-        loop = asyncio.get_running_loop()
-        for item, _ in list(takewhile(lambda waiting: waiting[1] <= now, self._due.items())):
-            # Whoever was ended before may have discarded this one.
-            if self._due.pop(item, None) is not None:
-                try:
-                    self._expire(item)
-                except Exception as error:  # noqa: BLE001 - one that fails must not keep the others waiting
-                    loop.call_exception_handler(
-                        {"message": "a time-out could not be told", "exception": error}
-                    )
+        for item, due in list(takewhile(lambda waiting: waiting[1] <= now, self._due.items())):
+            # It may have been discarded when another one was ended, and even been added anew.
+            if self._due.get(item) == due:
+                del self._due[item]
+                self._end(item)
         self._set()
 
+    def _end(self, item: Item) -> None:
+        try:
+            self._expire(item)
+        except Exception as error:  # noqa: BLE001 - one that fails must not keep the others waiting
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a time-out could not be told", "exception": error}
+            )
+
     def _set(self) -> None:
-        self._timer = None
-        for due in self._first():
-            wait = max(0.0, due - time.monotonic())
+        """Look again when the first is due; not at all while none waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._due:
+            wait = max(0.0, self._first() - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._look)
 
-    def _first(self) -> list[float]:
-        """When the first is due; empty when none waits."""
-        return [next(iter(self._due.values()))] if self._due else []
+    def _first(self) -> float:
+        return next(iter(self._due.values()))
 
 
 def fail(future: asyncio.Future[Result]) -> None:

@@ -47,7 +47,7 @@ def publish(channel: ConfirmChannel, message_id: str, body: bytes = BODY) -> asy
     return asyncio.create_task(channel.publish(message_id, body, NOW, 1000))
 
 
-async def turns(count: int = 3) -> None:
+async def iterations(count: int = 3) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -76,7 +76,7 @@ async def test_what_is_used_of_aiormq_is_there(session: Session, channel: Confir
     publishing = asyncio.create_task(
         used.basic_publish(b"", properties=spec.Basic.Properties(message_id="one"))
     )
-    await turns()
+    await iterations()
     assert used.delivery_tag == 1
     assert list(used.confirmations) == [1]
     assert isinstance(used.confirmations[1], asyncio.Future)
@@ -100,13 +100,14 @@ async def test_each_message_gets_its_own_answer(channel: ConfirmChannel, peer: P
     assert await outcomes(*publishing) == [Unroutable, None, None, Rejected, Rejected, Rejected]
     assert channel._channel.confirmations == {}
     assert channel._channel.message_id_delivery_tag == {}
+    assert channel._timeouts._due == {}
     assert channel.doubtful == set()
 
 
 async def test_a_message_given_up_keeps_its_number(channel: ConfirmChannel, peer: Peer) -> None:
     """It is sent all the same, and the broker counts it."""
     given_up, other = publish(channel, "given up"), publish(channel, "other")
-    await turns(1)
+    await iterations(1)
     given_up.cancel()
     assert await peer.has(2) == ["given up", "other"]
     peer.say(spec.Basic.Ack(2))
@@ -122,7 +123,7 @@ async def test_late_answers_disturb_nobody(
     caplog.set_level(logging.WARNING, "aiormq")
     channel = await ConfirmChannel.open(session, KIND, 0.05)
     given_up = publish(channel, "given up")
-    await turns(1)
+    await iterations(1)
     given_up.cancel()
     assert await outcomes(given_up) == [asyncio.CancelledError]
     late = [publish(channel, message_id) for message_id in ("acked", "nacked", "returned")]
@@ -141,7 +142,7 @@ async def test_late_answers_disturb_nobody(
     assert [record.getMessage()[:17] for record in caplog.records] == ["Unhandled message"]
 
 
-async def test_a_return_in_the_turn_of_the_deadline_disturbs_nobody(
+async def test_a_return_in_the_iteration_of_the_time_out_disturbs_nobody(
     channel: ConfirmChannel, peer: Peer
 ) -> None:
     """The message is still known to aiormq, which would set an outcome on what has one."""
@@ -208,7 +209,7 @@ async def test_a_retired_channel_is_closed_after_the_last_answer(channel: Confir
     publishing = publish(channel, "sent")
     await peer.has(1)
     retiring = asyncio.create_task(channel.retire())
-    await turns()
+    await iterations()
     with pytest.raises(ClosedChannel):
         await channel.publish("too late", BODY, NOW)
     peer.say(spec.Basic.Ack(1))
@@ -217,7 +218,7 @@ async def test_a_retired_channel_is_closed_after_the_last_answer(channel: Confir
     assert await peer.has(1) == ["sent"]
 
 
-async def test_messages_of_one_turn_leave_in_one_write(
+async def test_messages_of_one_iteration_leave_in_one_write(
     channel: ConfirmChannel, session: Session, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all channels, whatever their number."""
@@ -278,6 +279,6 @@ async def test_nothing_gets_in_between_the_frames_of_a_message(
 async def test_nothing_is_written_once_the_socket_is_gone(channel: ConfirmChannel, session: Session) -> None:
     """The publish ends unknown all the same."""
     publishing = publish(channel, "sent")
-    await turns(1)
+    await iterations(1)
     session.abort()
     assert await outcomes(publishing) == [BrokerUnknown]

@@ -220,3 +220,12 @@ async def test_a_server_that_is_slow_to_read_is_sent_no_more_than_it_takes() -> 
             assert {await waiting, await last, *[await call for call in taken]} == {b"OK"}
     assert asked[-1] == b"LAST"
     assert b"LATE" not in asked
+
+
+async def test_a_call_with_its_reply_waits_no_more() -> None:
+    """What it was told is not kept in memory until its time would be over."""
+    async with server() as address, linked(address) as link:
+        calls = [link.execute("SAY", b"$70000\r\n" + b"x" * 70000 + b"\r\n") for _ in range(10)]
+        assert len(link._timeouts._due) == 10
+        await asyncio.gather(*calls)
+        assert link._timeouts._due == {}
