@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from itertools import takewhile
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -93,7 +93,7 @@ class Timeouts(Generic[Item]):
         return next(iter(self._due.values()))
 
 
-def fail(future: asyncio.Future[Result]) -> None:
+def fail(future: asyncio.Future[Any]) -> None:
     """End a future that has no result by ``TimeoutError``."""
     if not future.done():
         future.set_exception(TimeoutError())

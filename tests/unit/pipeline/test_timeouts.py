@@ -23,6 +23,10 @@ def future() -> asyncio.Future[int]:
     return asyncio.get_running_loop().create_future()
 
 
+def has_timer(timeouts: Timeouts[Any]) -> bool:
+    return timeouts._timer is not None
+
+
 class Told(list[tuple[str, float]]):
     """Items, and how long after the beginning their time was over."""
 
@@ -142,15 +146,15 @@ async def test_there_is_no_timer_while_nothing_waits() -> None:
     """Neither before the first wait nor after the last, whether its time was over or not."""
     told = Told()
     timeouts = Timeouts(0.01, told.expire)
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
     timeouts.add("a")
-    assert timeouts._timer is not None
+    assert has_timer(timeouts)
     await told.has(1)
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
     timeouts.add("b")
     timeouts.discard("b")
     await asyncio.sleep(0.03)
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
     assert told.items == ["a"]
 
 
@@ -162,7 +166,8 @@ async def test_one_timer_does_for_all() -> None:
     for item in range(1000):
         timeouts.add(item)
         timeouts.discard(item)
-    assert timeouts._timer is timer is not None
+    assert timer is not None
+    assert timeouts._timer is timer
     assert list(timeouts._due) == [-1]
     timer.cancel()
 
@@ -188,11 +193,11 @@ async def test_to_hurry_nobody_starts_no_timer() -> None:
     """And ends one that is not needed any more."""
     timeouts: Timeouts[str] = Timeouts(60, lambda _: None)
     timeouts.shorten(1)
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
     timeouts.add("a")
     timeouts.discard("a")
     timeouts.shorten(1)
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
 
 
 async def test_one_that_fails_keeps_no_other_waiting() -> None:
@@ -205,7 +210,9 @@ async def test_one_that_fails_keeps_no_other_waiting() -> None:
         told.expire(item)
 
     complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: complaints.append(context["exception"])
+    )
     timeouts = Timeouts(0.02, expire)
     timeouts.add("fails")
     timeouts.add("neighbour")
@@ -235,7 +242,7 @@ async def test_one_that_is_told_may_discard_others_and_add_them_anew() -> None:
     await asyncio.sleep(0.1)
     assert told.items == ["first", "last", "anew", "new"]
     assert told[2][1] >= 0.1 - TICK
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
 
 
 async def test_one_that_is_told_may_hurry_the_others() -> None:
@@ -253,7 +260,7 @@ async def test_one_that_is_told_may_hurry_the_others() -> None:
     timeouts.add("second")
     await told.has(2)
     assert told[1][1] < 0.5
-    assert timeouts._timer is None
+    assert not has_timer(timeouts)
 
 
 async def waiting_for_a_future(waiting: asyncio.Future[int]) -> int:

@@ -20,6 +20,7 @@ from gateway.http import limits, protocol, transport
 from gateway.http.cycle import EXTENSIONS, Cycle
 from gateway.http.protocol import BoundedHttpProtocol
 from gateway.http.server import ProtocolFactory
+from pipeline.boundary import WHOLE_RESPONSE
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -54,8 +55,7 @@ class Server:
         await self.may_answer.wait()
         body = path.encode() * (100_000 if path == "/long" else 1)
         headers = [(b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": WHOLE_RESPONSE, "status": 200, "headers": headers, "body": body})
         self.ended.append(f"{path} answered")
 
     @contextlib.asynccontextmanager
@@ -178,6 +178,49 @@ async def test_a_url_that_cannot_be_read_leaves_the_requests_before_it_alone() -
     assert server.ended == ["/a answered", "/b answered"]
 
 
+async def test_a_head_that_is_slow_leaves_the_requests_before_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are answered, and the last answer ends the connection; when none waits, it ends at once."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    for pipelined in (GET % b"a" + GET[:12], GET[:12]):
+        server = Server()
+        async with server.connection() as (reader, writer):
+            writer.write(pipelined)
+            await asyncio.sleep(0.3)
+            if expected := pipelined.count(b"\r\n\r\n"):
+                writer.write(GET[12:])
+                await asyncio.sleep(0.1)
+            server.may_answer.set()
+            async with asyncio.timeout(20):
+                received = await reader.read()
+        assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == expected
+        assert len(server.reached) == expected
+
+
+async def test_nothing_is_parsed_behind_what_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read and dropped, so that the end of the connection is no reset, which would lose answers."""
+    monkeypatch.setattr(protocol, "HEAD_BYTES", 1000)
+    server = Server()
+    async with server.connection() as (reader, writer):
+        writer.write(GET % b"a" + GET[:-2] + b"x: " + b"a" * 1000)
+        await until(lambda: server.reached)
+        (connection,) = server.state.connections
+        assert isinstance(connection, BoundedHttpProtocol)
+        for _ in range(10):
+            writer.write(b"a" * 100_000)
+            await asyncio.sleep(0.01)
+        writer.write(b"\r\n\r\n" + GET % b"b")
+        # All of it is taken, though nobody is answered.
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        assert connection.headers == [(b"host", b"x")]
+        server.may_answer.set()
+        received = await reader.read()
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(b"HTTP/1.1 ") == 1
+    assert server.reached == ["/a"]
+
+
 async def test_head_is_answered_and_keeps_its_place() -> None:
     """It has no body that would take its head along; what is pipelined behind it must not come in its place."""
     server = Server()
@@ -238,7 +281,7 @@ async def test_many_pipelined_requests_cost_no_more_each(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("cut", [1, 20, -4, -3, -2, -1, 0, 1000])
 async def test_no_byte_of_a_body_is_changed(cut: int) -> None:
-    """Wherever a packet ends. Were one to grow, as by what looks like an offer in it, its end would be a request of its own."""
+    """Wherever a packet ends. Were what looks like an offer in it rewritten, its end would be a request of its own."""
     server = Server()
     server.may_answer.set()
     hidden = GET % b"bcd"
@@ -288,7 +331,9 @@ async def test_nothing_is_read_while_many_wait() -> None:
         assert not connection.flow.read_paused
 
 
-async def test_a_client_that_leaves_the_rest_of_its_answer_unread_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_leaves_the_rest_of_its_answer_unread_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Also where it is too little for a full buffer: the end of an idle connection must not wait for it."""
     monkeypatch.setattr(transport, "WRITE_SECONDS", 0.2)
     monkeypatch.setattr(protocol, "WRITE_SECONDS", 3600)

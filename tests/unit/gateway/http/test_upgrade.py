@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 import pytest
@@ -126,48 +126,59 @@ class Transport:
         return None
 
 
-async def outcome(packets: Packets, waits: bool) -> object:
-    """What reached the application, what the client was sent, and whether the connection has ended.
+class Application:
+    """Answers each request by its number, and notes it with its body. One to /unread is answered without that."""
 
-    ``waits`` says whether everything is answered between two packets that can be.
-    """
-    reached: list[object] = []
+    def __init__(self) -> None:
+        self.reached: list[list[Any]] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        body, message = b"", {"more_body": scope["path"] != "/unread"}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [header for header in scope["headers"] if header[0] not in OF_AN_OFFER]
         request = [scope["method"], scope["path"], scope["query_string"], scope["http_version"], headers]
-        reached.append(request)
-        while message["more_body"]:
+        self.reached.append(request)
+        body, more = b"", scope["path"] != "/unread"
+        while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 request.append("disconnect")
                 return
-            body += message["body"]
+            body, more = body + message["body"], message["more_body"]
         request.append(body)
-        answer = b"%d" % len(reached)
+        answer = b"%d" % len(self.reached)
         headers = [(b"content-length", b"%d" % len(answer))]
         await send({"type": WHOLE_RESPONSE, "status": 200, "headers": headers, "body": answer})
 
+
+class Outcome(NamedTuple):
+    """What reached the application, what the client was sent, and whether the connection has ended."""
+
+    reached: list[list[Any]]
+    answers: bytes
+    is_refused: bool
+    is_closed: bool
+    tasks: int
+
+
+async def outcome(packets: Packets, waits: bool) -> Outcome:
+    """``waits`` says whether everything is answered between two packets that can be."""
+    app = Application()
     config = uvicorn.Config(app, interface="asgi3", lifespan="off", log_config=None, access_log=False)
     config.load()
     connection, transport = ProtocolFactory()(config, ServerState(), {}), Transport()
 
     async def settle() -> None:
         before = -1
-        while before != len(reached) + len(transport.written):
-            before = len(reached) + len(transport.written)
+        while before != len(app.reached) + len(transport.written):
+            before = len(app.reached) + len(transport.written)
             for _ in range(20):
                 await asyncio.sleep(0)
 
     connection.connection_made(transport)
     for packet in packets:
-        if not transport.reads:
+        if waits or not transport.reads:
             await settle()
         if not transport.is_closed:
             connection.data_received(packet)
-        if waits:
-            await settle()
     await settle()
     if not transport.is_closed and not connection.eof_received():
         transport.close()
@@ -176,7 +187,7 @@ async def outcome(packets: Packets, waits: bool) -> object:
     await settle()
     # A refusal has an id and a time of its own.
     answers, refusal, _ = transport.written.partition(b"HTTP/1.1 400 ")
-    return reached, answers, refusal, transport.is_closed, len(connection.tasks)
+    return Outcome(app.reached, answers, bool(refusal), transport.is_closed, len(connection.tasks))
 
 
 def cut(requests: list[Request], cuts: list[int], offers: bool) -> Packets:
@@ -220,21 +231,19 @@ def test_an_offer_makes_no_difference(requests: list[Request], cuts: list[int], 
 async def test_what_an_offer_comes_with_is_read() -> None:
     """So that the two do not merely agree: every request of a connection is served, with its body."""
     requests = [Request(rest=by_length(HIDDEN)), Request(rest=in_chunks(b"abc")), Request(rest=b"\r\n")]
-    reached, answers, refusal, *_ = await outcome(cut(requests, [], offers=True), False)  # type: ignore[misc]
-    assert [request[-1] for request in reached] == [HIDDEN, b"abc", b""]
-    assert answers.count(b"HTTP/1.1 200 OK") == 3
-    assert refusal == b""
+    found = await outcome(cut(requests, [], offers=True), waits=False)
+    assert [request[-1] for request in found.reached] == [HIDDEN, b"abc", b""]
+    assert found.answers.count(b"HTTP/1.1 200 OK") == 3
+    assert not found.is_refused
 
 
-@pytest.mark.parametrize("waits", [False, True])
-async def test_a_packet_may_be_full_of_offers(waits: bool) -> None:
+async def test_a_packet_may_be_full_of_offers() -> None:
     """As many are served as of other requests, however deep the stack may be."""
-    packets = cut([Request(rest=b"\r\n")] * 2000, [], offers=True)
-    reached, answers, refusal, is_closed, _ = await outcome(packets, waits)  # type: ignore[misc]
-    assert len(reached) == answers.count(b"HTTP/1.1 200 OK") == MOST_WAITING
-    assert answers.count(b"connection: close") == 1
-    assert is_closed
-    assert refusal == b""
+    found = await outcome(cut([Request(rest=b"\r\n")] * 2000, [], offers=True), waits=False)
+    assert len(found.reached) == found.answers.count(b"HTTP/1.1 200 OK") == MOST_WAITING
+    assert found.answers.count(b"connection: close") == 1
+    assert found.is_closed
+    assert not found.is_refused
 
 
 class Nobody:
@@ -249,7 +258,12 @@ def test_a_head_comes_once_more_without_its_offer() -> None:
     parser = httptools.HttpRequestParser(Nobody())
     with pytest.raises(httptools.HttpParserUpgrade):
         parser.feed_data(b"PUT /a?b HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
-    headers = [(b"connection", b"upgrade"), (b"upgrade", b"h2c"), (b"x-upgrade", b""), (b"a", b"upgrade: \xff")]
+    headers = [
+        (b"connection", b"upgrade"),
+        (b"upgrade", b"h2c"),
+        (b"x-upgrade", b""),
+        (b"a", b"upgrade: \xff"),
+    ]
     assert head_without_offer(parser, b"/a?b", headers) == (
         b"PUT /a?b HTTP/1.0\r\nconnection: upgrade\r\nx-upgrade: \r\na: upgrade: \xff\r\n\r\n"
     )
