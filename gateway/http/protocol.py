@@ -7,36 +7,28 @@ error. A client that closes only its sending side, as some tools do after a requ
 from __future__ import annotations
 
 import asyncio
-import http
-import re
 from collections import deque
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from loguru import logger
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.http import refusal
 from gateway.http.cycle import EXTENSIONS, Cycle
 from gateway.http.limits import MANY_WAITING, MOST_WAITING, Flow, Shared
 from gateway.http.transport import WRITE_SECONDS, BatchingTransport
 from gateway.http.upgrade import head_without_offer
-from pipeline import codes
 from pipeline.failures import Refused
-from pipeline.ids import random_uuid
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte, and a new connection to begin one."""
 HEAD_BYTES = 64 * 1024
 """How large a head may be; more in one packet may pass, since the parser has it then."""
-
-_TOO_MANY_CONNECTIONS = "Too many connections are open. Nothing was sent; try again in a second."
-_METHOD = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+ /")
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -71,7 +63,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(BatchingTransport(transport, self._shared.batch))
         self.flow = Flow(self.transport, self._unanswered)
         if len(self.connections) > self._shared.most_connections:
-            self._refuse(Refused(codes.SERVICE_UNAVAILABLE, _TOO_MANY_CONNECTIONS, retry_after=1))
+            self._refuse(refusal.too_many_connections())
         self._bound_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -119,11 +111,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self._refuse(_refusal(error, data))
+            self._refuse(refusal.not_http(error, data))
         if self._is_in_head:
             self._bound_head()
             if self._head_bytes > HEAD_BYTES:
-                self._refuse(Refused(codes.BAD_REQUEST, "The head of the request is too large."))
+                self._refuse(refusal.head_too_large())
 
     def _parse(self, data: bytes) -> None:
         """Raises ``httptools.HttpParserError`` for what is no HTTP."""
@@ -256,16 +248,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._end_with_the_last_whole():
             # Earlier requests on this connection wait for their answers, and must not get this one.
             return
-        tracking_id = random_uuid()
-        answer = refused.answer(tracking_id, datetime.now(UTC))
-        more = ((b"x-tracking-id", tracking_id.encode()), (b"connection", b"close"))
-        headers = [*self.server_state.default_headers, *answer.all_headers(more)]
-        first = f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}\r\n".encode()
-        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-        logger.bind(tracking_id=tracking_id, status=answer.status, error_code=refused.code.name).log(
-            "WARNING" if answer.status >= 500 else "INFO", "request refused"
-        )
-        self.transport.write(first + lines + b"\r\n" + answer.body)
+        self.transport.write(refusal.last_answer(refused, self.server_state.default_headers))
         self.transport.close()
 
     def _end(self) -> bool:
@@ -300,10 +283,3 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-def _refusal(error: httptools.HttpParserError, data: bytes) -> Refused:
-    """What is said of bytes that the parser did not take."""
-    if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
-        return Refused(codes.METHOD_NOT_ALLOWED, headers=((b"allow", b"GET, HEAD, POST"),))
-    return Refused(codes.BAD_REQUEST)
