@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.embedded import schema
-from gateway.embedded.failures import FileGone, NotOurs, is_busy
+from gateway.embedded import reserve, schema
+from gateway.embedded.failures import FileGone, NotOurs, is_busy, is_for_want_of_room
 
 T = TypeVar("T")
 
@@ -21,6 +22,8 @@ _READ_SECONDS = 1.0
 # It brought RETURNING.
 _OLDEST_SQLITE = (3, 35)
 _JOURNAL_BYTES = 64 << 20
+# SQLite's own default.
+_CHECKPOINT_PAGES = 1000
 
 FileIdentity = tuple[int, int]
 
@@ -29,7 +32,7 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
     """A connection in autocommit mode with today's tables, and the file that it is on.
 
     Creates the directory and the file (readable by its owner only) where they are missing. Several processes may do so
-    at once. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``.
+    at once. On a full disk the reserve is used. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise NotOurs(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
@@ -37,6 +40,10 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
     with suppress(FileExistsError):
         # Exclusive: to open and close an existing file would drop the locks that this process has on it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    return _with_room(path, partial(_open_for_writing, path))
+
+
+def _open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
     identity = identify(path)
     connection = sqlite3.connect(path, timeout=_OPEN_SECONDS, isolation_level=None, check_same_thread=False)
     try:
@@ -47,6 +54,10 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
         # On macOS a plain fsync leaves the data in the drive's cache; elsewhere this does nothing.
         cursor.execute("PRAGMA fullfsync = ON")
         cursor.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
+        # What is in the log and not yet in the file must fit into the reserve, which is smaller on a small disk.
+        (page_bytes,) = cursor.execute("PRAGMA page_size").fetchone()
+        most_pages = min(_CHECKPOINT_PAGES, reserve.bytes_for(path) // 2 // page_bytes)
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {max(1, most_pages)}")
         schema.upgrade(cursor)
         # From here on the writer waits for the lock itself, so that what waits with it can still be withdrawn.
         cursor.execute("PRAGMA busy_timeout = 0")
@@ -56,6 +67,16 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
         connection.close()
         raise
     return connection, identity
+
+
+def _with_room(path: Path, attempt: Callable[[], T]) -> T:
+    """What ``attempt`` returns, made once more with the reserve when the disk is full."""
+    try:
+        return attempt()
+    except sqlite3.Error as error:
+        if not (is_for_want_of_room(error) and reserve.Reserve(path).release()):
+            raise
+    return attempt()
 
 
 def _enter_wal_mode(cursor: sqlite3.Cursor) -> None:
@@ -114,6 +135,10 @@ class Reader:
             if identity == self._identity:
                 return self._connection
             self._close()
+        self._connection, self._identity = _with_room(self.path, self._connect), identity
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -129,7 +154,6 @@ class Reader:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._identity = connection, identity
         return connection
 
     def _close(self) -> None:

@@ -78,16 +78,18 @@ class Database:
             await asyncio.to_thread(self._writer.join)
             await asyncio.to_thread(self._reader.close)
 
-    async def run(self, operation: Operation[T], seconds: float, *, withdraw: bool = True) -> T:
+    async def run(
+        self, operation: Operation[T], seconds: float, *, withdraw: bool = True, makes_room: bool = False
+    ) -> T:
         """Carry out ``operation``; return its result when it is committed to the disk.
 
         After so many seconds, and when the caller is cancelled, an operation that still waits is withdrawn; without
-        ``withdraw`` it stays, to be done as soon as it can be. Raises ``NotDone``, ``MaybeDone``, or what ``operation``
-        raised.
+        ``withdraw`` it stays, to be done as soon as it can be. With ``makes_room``, which is for deletions, it succeeds
+        on a full disk too. Raises ``NotDone``, ``MaybeDone``, or what ``operation`` raised.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        job = Job(operation, future, withdrawable=withdraw)
+        job = Job(operation, future, withdrawable=withdraw, makes_room=makes_room)
         self._jobs.put(job)
         timer = loop.call_later(seconds, self._expire, job, future, seconds)
         try:

@@ -59,6 +59,11 @@ def is_full(error: Exception) -> bool:
     return _code(error) == sqlite3.SQLITE_FULL
 
 
+def is_for_want_of_room(error: Exception) -> bool:
+    """Whether room on the disk would have helped: for data, or for the memory that all who open the file share."""
+    return is_full(error) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE
+
+
 def is_io(error: Exception) -> bool:
     """Whether the disk failed: what was being written may be on it or not."""
     return _code(error) == sqlite3.SQLITE_IOERR

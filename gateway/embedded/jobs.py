@@ -23,10 +23,10 @@ class Job:
     """An operation, who waits for it, and what became of it.
 
     ``withdrawable`` says that it is not wanted any more once nobody waits for it; ``alone`` that it gets a transaction
-    of its own.
+    of its own; ``makes_room`` that it deletes, and so may use the room that is reserved for that.
     """
 
-    __slots__ = ("alone", "error", "future", "operation", "result", "withdrawable")
+    __slots__ = ("alone", "error", "future", "makes_room", "operation", "result", "withdrawable")
 
     def __init__(
         self,
@@ -34,10 +34,12 @@ class Job:
         future: asyncio.Future[Any] | None = None,
         *,
         withdrawable: bool = False,
+        makes_room: bool = False,
     ) -> None:
         self.operation = operation
         self.future = future
         self.withdrawable = withdrawable
+        self.makes_room = makes_room
         self.alone = False
         self.result: Any = None
         self.error: Exception | None = None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from gateway.dependency import ConnectionWatcher
 from gateway.embedded.database import Database
 from gateway.embedded.failures import MaybeDone, NotDone
+from gateway.embedded.schema import now_ms
 from pipeline.envelope import Envelope
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
@@ -19,13 +20,17 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Waiting(NamedTuple):
-    """A stored message. Positions grow in the order of storing and are never used again; times are in UTC."""
+    """A stored message. Positions grow in the order of storing and are never used again; times are in UTC.
+
+    ``stored_at`` is a moment just before it was stored; None when an earlier release did that.
+    """
 
     position: int
     tracking_id: str
     body: bytes
     created_at: datetime
     expires_at: datetime
+    stored_at: datetime | None = None
 
 
 class EmbeddedOutbox:
@@ -86,13 +91,14 @@ class EmbeddedOutbox:
 
     async def remove(self, positions: Sequence[int]) -> None:
         """Forget messages that have been moved on. Raises ``DatabaseError``."""
-        await self.database.run(partial(_delete, positions=positions), self._confirm_seconds)
+        await self.database.run(partial(_delete, positions=positions), self._confirm_seconds, makes_room=True)
 
 
 def _insert(cursor: sqlite3.Cursor, row: tuple[str, bytes, int, int]) -> None:
     cursor.execute(
-        "INSERT INTO messages (tracking_id, body, created_at, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        row,
+        "INSERT INTO messages (tracking_id, body, created_at, expires_at, stored_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (*row, now_ms()),
     )
 
 
@@ -103,11 +109,17 @@ def _delete(cursor: sqlite3.Cursor, positions: Sequence[int]) -> None:
 def select_waiting(cursor: sqlite3.Cursor, after: int, limit: int) -> list[Waiting]:
     """Stored messages behind a position, in order."""
     return [
-        Waiting(position, tracking_id, body, _time(created_at), _time(expires_at))
-        for position, tracking_id, body, created_at, expires_at in cursor.execute(
-            "SELECT position, tracking_id, body, created_at, expires_at FROM messages"
-            " WHERE position > ? ORDER BY position LIMIT ?",
-            (after, limit),
+        Waiting(
+            position,
+            tracking_id,
+            body,
+            _time(created_at),
+            _time(expires_at),
+            *map(_time, filter(None, stored_at)),
+        )
+        # All columns there are: a file that only an earlier release has opened has no `stored_at`.
+        for position, tracking_id, body, created_at, expires_at, *stored_at in cursor.execute(
+            "SELECT * FROM messages WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
         )
     ]
 

@@ -62,6 +62,12 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 VERSION = len(_MIGRATIONS)
 
+# Columns that came later and that earlier releases need not know of: with them they read and write the file as before.
+_ADDITIONS: tuple[tuple[str, str, str], ...] = (
+    # When the message was being stored: what was created before that did not wait for its answer.
+    ("messages", "stored_at", "INTEGER"),
+)
+
 RESERVATION_SECONDS = 600
 """How long a reservation without a claim can still be given back: far longer than any request lives."""
 
@@ -91,7 +97,7 @@ def is_current(cursor: sqlite3.Cursor) -> bool:
 
 def upgrade(cursor: sqlite3.Cursor) -> None:
     """Bring the file to today's tables, in one transaction: of several processes the first does it."""
-    if is_current(cursor):
+    if is_current(cursor) and not _missing(cursor):
         return
     cursor.execute("BEGIN IMMEDIATE")
     try:
@@ -102,11 +108,19 @@ def upgrade(cursor: sqlite3.Cursor) -> None:
                     cursor.execute(statement)
             cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             cursor.execute(f"PRAGMA user_version = {VERSION}")
+        for table, column, kind in _missing(cursor):
+            cursor.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         cursor.execute("COMMIT")
     except BaseException:
         if cursor.connection.in_transaction:
             cursor.execute("ROLLBACK")
         raise
+
+
+def _missing(cursor: sqlite3.Cursor) -> list[tuple[str, str, str]]:
+    """The additions that the file does not have yet."""
+    has = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?"
+    return [addition for addition in _ADDITIONS if cursor.execute(has, addition[:2]).fetchone() is None]
 
 
 def now_ms() -> int:

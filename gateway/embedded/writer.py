@@ -31,6 +31,7 @@ from gateway.embedded.failures import (
 )
 from gateway.embedded.filelock import FileLock
 from gateway.embedded.jobs import Job, Jobs
+from gateway.embedded.reserve import Reserve
 
 _logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._identity: FileIdentity | None = None
         self._turn: FileLock | None = None
+        self._reserve: Reserve | None = None
         self._is_up: bool | None = None
         self._housekeeping_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"write {path.name}", daemon=True)
@@ -103,6 +105,8 @@ class Writer:
             self._jobs.put(Job(self._sweep))
 
     def _sweep(self, cursor: sqlite3.Cursor) -> None:
+        assert self._reserve is not None
+        self._reserve.fill()
         # A real write: it also tells whether the file is usable, at start and again after a failure.
         schema.touch(cursor)
         if schema.sweep(cursor):
@@ -122,16 +126,18 @@ class Writer:
             if len(jobs) > 1:
                 # Let the others not suffer for the one that failed.
                 self._jobs.put_back(jobs)
-            else:
+            elif not self._try_with_room(connection, jobs, error):
                 self._blame(jobs[0], error)
             return
-        self._commit(cursor, jobs)
+        self._commit(connection, cursor, jobs)
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file unless it is open already, and still where it was."""
         if self._connection is None:
             self._connection, self._identity = open_for_writing(self.path)
             self._turn = FileLock(self.path.with_name(f"{self.path.name}-turn"))
+            self._reserve = Reserve(self.path)
+            self._reserve.fill()
         elif identify(self.path) != self._identity:
             raise FileGone("the file was replaced")
         return self._connection
@@ -168,12 +174,16 @@ class Writer:
         finally:
             self._turn.release()
 
-    def _commit(self, cursor: sqlite3.Cursor, jobs: list[Job]) -> None:
+    def _commit(self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, jobs: list[Job]) -> None:
         try:
             cursor.execute("COMMIT")
             if identify(self.path) != self._identity:
                 raise FileGone("the file was replaced")
         except (sqlite3.Error, OSError) as error:
+            if is_full(error):
+                self._roll_back(connection)
+                if self._try_with_room(connection, jobs, error):
+                    return
             # After a failed write SQLite has rolled back, yet what it wrote may come back when the file is recovered.
             in_doubt = isinstance(error, OSError) or is_io(error)
             self._settle(jobs, MaybeDone if in_doubt else NotDone, error)
@@ -182,7 +192,21 @@ class Writer:
         self.commits += 1
         self.operations += len(jobs)
         self._is_usable(True)
+        if any(job.makes_room for job in jobs):
+            assert self._reserve is not None
+            self._reserve.fill()
         self._tell(jobs)
+
+    def _try_with_room(self, connection: sqlite3.Connection, jobs: list[Job], error: Exception) -> bool:
+        """Have jobs done one by one when some of them make room and the reserve can be used; False otherwise."""
+        assert self._reserve is not None
+        if not (is_full(error) and any(job.makes_room for job in jobs) and self._reserve.release()):
+            return False
+        # The log is written to the file and begins anew. A reader in the middle of it is no reason not to go on.
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._jobs.put_back(sorted(jobs, key=lambda job: not job.makes_room))
+        return True
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         # Some errors make SQLite roll back by itself.
