@@ -18,7 +18,8 @@ from gateway.rabbitmq.heartbeats import RabbitHeartbeats
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import Topology
 from gateway.redis.store import RedisStore
-from gateway.spool.spool import Spool, SpoolingOutbox
+from gateway.spool.file import Spool
+from gateway.spool.outbox import SpoolingOutbox
 from pipeline.ports import Outbox
 
 
@@ -59,6 +60,11 @@ def topology(settings: Settings) -> Topology:
         heartbeat_exchange=settings.heartbeat_exchange,
         heartbeat_queue=settings.heartbeat_queue,
     )
+
+
+def destination(settings: Settings, url: str) -> RabbitOutbox:
+    """Where ``sms-gateway forward`` moves messages to. Raises ``ValueError`` for a URL that is none."""
+    return RabbitOutbox(url, topology(settings), settings.service_name)
 
 
 def choose(settings: Settings, metrics: Metrics) -> Backends:

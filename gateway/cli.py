@@ -163,14 +163,18 @@ def _messages(options: argparse.Namespace) -> int:
 
 
 def _forward(options: argparse.Namespace) -> int:
-    from gateway.backends import topology
+    from gateway.backends import destination
     from gateway.embedded.commands import forward
 
     configured = settings.load(settings.environment())
     logs.configure(configured.service_name, configured.log_level)
-    return forward(
-        _embedded_path(), options.to, topology(configured), configured.service_name, follow=options.follow
-    )
+    path = _embedded_path()
+    try:
+        to = destination(configured, options.to)
+    except ValueError as error:
+        print(f"error: --to: {error}", file=sys.stderr)
+        return MISTAKE
+    return forward(path, to, follow=options.follow)
 
 
 def _embedded_path() -> str:

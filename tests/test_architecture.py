@@ -58,8 +58,6 @@ ADAPTERS = ("gateway.redis", "gateway.rabbitmq", "gateway.embedded")
 MAY_KNOW_ADAPTERS = {
     "gateway/backends.py",  # the composition root of the adapters
     "gateway/config/parsers.py",  # a URL is judged by who will open it
-    "gateway/embedded/commands.py",
-    "gateway/spool/spool.py",
 }
 # What a module may keep that changes, each with the reason beside it.
 STATE_OF_MODULES: dict[str, list[str]] = {}
@@ -75,7 +73,7 @@ TESTED_ELSEWHERE: dict[str, Sequence[str]] = {
         (
             f"gateway/embedded/{module}.py"
             for module in (
-                *("claims", "connection", "database", "failures", "filelock", "heartbeats", "jobs", "mover"),
+                *("claims", "connection", "database", "failures", "heartbeats", "jobs"),
                 *("outbox", "quotas", "schema", "store", "writer"),
             )
         ),

@@ -1,4 +1,4 @@
-"""What operators do with the embedded outbox: look at what waits in it, and move it to RabbitMQ."""
+"""What operators do with the embedded outbox: look at what waits in it, and move it on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -19,10 +19,9 @@ from gateway.embedded.connection import Reader
 from gateway.embedded.database import Database
 from gateway.embedded.failures import DatabaseError, NotOurs, explain
 from gateway.embedded.filelock import FileLock
-from gateway.embedded.mover import Mover
+from gateway.embedded.mover import Destination, Mover, forward_lock
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting, count_waiting, select_waiting
 from gateway.observability.logs import mask
-from gateway.rabbitmq import RabbitOutbox, Topology
 from pipeline.timestamps import timestamp
 
 DONE, UNFINISHED, MISTAKE = 0, 1, 2
@@ -81,40 +80,48 @@ def describe(message: Waiting, *, full: bool) -> dict[str, Any]:
     return {**shown, "text": envelope["text"]} if full else shown
 
 
-def forward(
-    path: str | os.PathLike[str], url: str, topology: Topology, app_id: str, *, follow: bool = False
-) -> int:
-    """Move what waits in the outbox at ``path`` to RabbitMQ at ``url``, in order; with ``follow``, for ever.
+class Broker(Destination, Protocol):
+    """A destination with a life."""
+
+    async def start(self) -> None:
+        """See ``gateway.dependency.Dependency``."""
+
+    async def close(self) -> None:
+        """See ``gateway.dependency.Dependency``."""
+
+
+def forward(path: str | os.PathLike[str], destination: Broker, *, follow: bool = False) -> int:
+    """Move what waits in the outbox at ``path`` to ``destination``, in order; with ``follow``, for ever.
 
     Waits for a broker that is down. Tells its progress on standard error, and its figures in one JSON object on
     standard output. Returns the exit code: 0 when everything was moved, or ``follow`` was ended by SIGINT or SIGTERM;
-    1 when that ended it before, or another process is forwarding this file; 2 when file or URL cannot be used.
+    1 when that ended it before, or another process is forwarding this file; 2 when the file cannot be used.
     """
+    path = Path(path)
+    reader = Reader(path)
     try:
-        Reader(Path(path)).read(count_waiting)
-        destination = RabbitOutbox(url, topology, app_id)
+        reader.read(count_waiting)
+        lock = FileLock(forward_lock(path))
     except (sqlite3.Error, OSError, NotOurs) as error:
-        _say(f"error: {explain(Path(path), error)}")
+        _say(f"error: {explain(path, error)}")
         return MISTAKE
-    except ValueError as error:
-        _say(f"error: --to: {error}")
-        return MISTAKE
-    lock = FileLock(Path(f"{os.fspath(path)}-forward"))
-    if not lock.take():
-        _say(f"error: another process is forwarding {os.fspath(path)}")
-        return UNFINISHED
+    finally:
+        reader.close()
     try:
+        if not lock.take():
+            _say(f"error: another process is forwarding {path}")
+            return UNFINISHED
         return asyncio.run(_forward(EmbeddedOutbox(Database(path)), destination, follow=follow))
     finally:
         lock.close()
 
 
-async def _forward(source: EmbeddedOutbox, destination: RabbitOutbox, *, follow: bool) -> int:
+async def _forward(source: EmbeddedOutbox, destination: Broker, *, follow: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    mover = Mover(source, destination, _Notices())
+    mover = Mover(source, destination, on_trouble=_Notices())
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         for part in (source, destination):
@@ -136,6 +143,12 @@ async def _forward(source: EmbeddedOutbox, destination: RabbitOutbox, *, follow:
     }
     sys.stdout.buffer.write(orjson.dumps(figures) + b"\n")
     sys.stdout.buffer.flush()
+    if mover.unremoved:
+        _say(
+            f"{mover.unremoved} of those that wait are in RabbitMQ already and could not be removed here:"
+            " they will be moved again, under the same tracking_id"
+        )
+        return UNFINISHED
     return DONE if follow or not stop.is_set() or left == 0 else UNFINISHED
 
 
@@ -155,10 +168,10 @@ class _Notices:
     def __init__(self) -> None:
         self._last = ""
 
-    def __call__(self, notice: str) -> None:
-        if notice != self._last:
-            self._last = notice
-            _say(notice)
+    def __call__(self, error: Exception) -> None:
+        if str(error) != self._last:
+            self._last = str(error)
+            _say(f"waiting: {error}")
 
 
 def _say(words: str) -> None:

@@ -18,7 +18,8 @@ from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, Topology
-from gateway.spool.spool import Spool, SpoolingOutbox
+from gateway.spool.file import Spool
+from gateway.spool.outbox import SpoolingOutbox
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import Outbox

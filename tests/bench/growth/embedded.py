@@ -102,7 +102,7 @@ class _Sink:
 async def moving_one_on(outbox: EmbeddedOutbox, seconds: float) -> float:
     """The µs that pass for one message, from the file to a destination that takes no time."""
     stop = asyncio.Event()
-    mover = Mover(outbox, _Sink(), say)
+    mover = Mover(outbox, _Sink(), on_trouble=lambda error: say(str(error)))
     started = time.perf_counter()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

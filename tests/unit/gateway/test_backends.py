@@ -14,7 +14,7 @@ from gateway.embedded.store import EmbeddedStore
 from gateway.observability.metrics import Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.redis.store import RedisStore
-from gateway.spool.spool import SpoolingOutbox
+from gateway.spool.outbox import SpoolingOutbox
 
 
 @pytest.fixture(autouse=True)

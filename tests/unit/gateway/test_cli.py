@@ -182,6 +182,18 @@ def test_what_reads_the_embedded_outbox_needs_one(
     assert "s3cr3t" not in printed.err
 
 
+def test_a_url_to_forward_to_that_is_none_is_a_mistake(
+    environment: pytest.MonkeyPatch, tmp_path: Path, capsys: Printed
+) -> None:
+    """It is named by its option, and its password stays hidden."""
+    for name in ("REDIS_URL", "RABBITMQ_URL"):
+        environment.setenv(name, f"embedded:{tmp_path / 'gateway.db'}")
+    assert cli.main(["forward", "--to", "amqp://user:s3cr3t@127.0.0.1:port/"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("error: --to: ")
+    assert "s3cr3t" not in complaint
+
+
 @pytest.mark.parametrize("module", ["gateway", "gateway.cli"])
 def test_the_package_is_the_command(module: str) -> None:
     """``python -m gateway`` and the installed command are one program."""
