@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench.growth import backlog, clients, embedded, providers, records, sends, texts
+from tests.bench.growth import backlog, clients, embedded, outage, providers, records, sends, texts
 from tests.bench.growth.report import Table, circumstances, line, say
 from tests.bench.processes import IS_LINUX, LINUX_ONLY
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sends": lambda: sends.measure(given.connections, given.seconds),
         "backlog": lambda: backlog.measure(given.backlog, given.seconds),
         "embedded": lambda: embedded.measure(given.backlog, given.seconds),
+        "outage": lambda: outage.measure(given.seconds),
     }
     tables: list[Table] = []
     started = time.monotonic()
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = ("clients", "providers", "texts", "records", "sends", "backlog", "embedded")
+    names = ("clients", "providers", "texts", "records", "sends", "backlog", "embedded", "outage")
     found.add_argument("--only", action="append", choices=names, help="this part; may be repeated")
     found.add_argument("--clients", type=numbers, default="1,1000,100000", metavar="N,N")
     found.add_argument("--providers", type=numbers, default="2,100,10000", metavar="N,N")

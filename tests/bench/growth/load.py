@@ -63,7 +63,7 @@ class _Sender(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, separator, body = self._received.partition(b"\r\n\r\n")
-        if not separator or len(body) < _content_length(head):
+        if not separator or len(body) < content_length(head):
             return
         now = time.perf_counter()
         self._load.seconds.append(now - self._sent_at)
@@ -111,5 +111,6 @@ def requests(*, keyed: bool, text: str = TEXT) -> Callable[[], bytes]:
     return lambda: whole
 
 
-def _content_length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
+    """How long the body of an answer is, by its head."""
     return int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
