@@ -22,7 +22,9 @@ import pytest
 from gateway.embedded.database import Database
 from gateway.embedded.outbox import EmbeddedOutbox
 from pipeline.envelope import Envelope
-from tests.contract.outboxes import envelope
+from pipeline.ports import BrokerRefused
+from tests.contract.outboxes import envelope, usable
+from tests.support.disks import fill, small_disk
 from tests.support.gateways import consume, free_port
 from tests.support.servers import HOST, RabbitServer
 
@@ -52,8 +54,10 @@ async def outbox(tmp_path: Path) -> AsyncIterator[EmbeddedOutbox]:
 def start(tmp_path: Path, queue: str, rabbit_server: RabbitServer) -> Start:
     """Starts the command as an operator does."""
 
-    def run(*options: str, url: str = rabbit_server.url) -> subprocess.Popen[str]:
-        file = f"embedded:{tmp_path / 'gateway.db'}"
+    def run(
+        *options: str, url: str = rabbit_server.url, path: Path = tmp_path / "gateway.db"
+    ) -> subprocess.Popen[str]:
+        file = f"embedded:{path}"
         environ = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -216,6 +220,41 @@ async def test_a_broker_that_comes_later_gets_everything(
     once = [one for one, before in zip(arrived, [None, *arrived], strict=False) if one != before]
     assert once == sent
     assert len(arrived) - len(sent) <= figures["repeated"] <= 1
+
+
+async def publish_until_full(outbox: EmbeddedOutbox) -> list[str]:
+    """Store messages until there is no room, not even in the log."""
+    sent: list[str] = []
+    while True:
+        one = envelope("x" * 1000)
+        try:
+            await outbox.publish(one)
+        except BrokerRefused:
+            return sent
+        sent.append(one.tracking_id)
+
+
+@pytest.fixture
+async def on_small_disk(tmp_path: Path) -> AsyncIterator[EmbeddedOutbox]:
+    """An open outbox on a disk of 4 MiB."""
+    with small_disk(tmp_path / "disk", mib=4) as disk:
+        outbox = EmbeddedOutbox(Database(disk / "gateway.db"))
+        await outbox.start()
+        await usable(outbox)
+        yield outbox
+        await outbox.close()
+
+
+async def test_everything_is_moved_from_a_full_disk(
+    on_small_disk: EmbeddedOutbox, start: Start, queue: str, rabbit_server: RabbitServer
+) -> None:
+    """In order and once, and forgotten, with the disk as full as before."""
+    sent = await publish_until_full(on_small_disk)
+    fill(on_small_disk.database.path.parent)
+    code, figures = await ended(start(path=on_small_disk.database.path))
+    assert (code, figures["moved"], figures["left"]) == (0, len(sent), 0)
+    arrived = [properties.message_id for properties, _ in await consume(rabbit_server.url, queue)]
+    assert arrived == sent
 
 
 @contextlib.asynccontextmanager

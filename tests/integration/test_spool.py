@@ -23,6 +23,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tests.support.disks import fill, small_disk
 from tests.support.gateways import SEND, Backend, Gateway, key_of
 from tests.support.servers import RabbitServer, RedisServer, installed
 
@@ -348,6 +349,40 @@ def test_a_full_spool_refuses_and_loses_nothing(
     assert accepted.status_code == 202
     assert accepted.headers["ratelimit"].startswith('"daily";r=1;')
     assert spooled.texts() == [*texts, "0 20"]
+
+
+def test_a_full_disk_freezes_nothing_that_was_accepted(
+    spooled: Spooled, start_gateway: StartGateway, rabbit: RabbitServer, tmp_path: Path
+) -> None:
+    """What it took is moved, in order and once, and forgotten, with the disk as full as before; then it takes more."""
+    with small_disk(tmp_path / "disk", mib=4) as disk:
+        spooled.path = disk / "spool.db"
+        gateway = start_gateway()
+        accepted: list[str] = []
+
+        def send_until_refused() -> None:
+            fill(disk)
+            while True:
+                text = f"{len(accepted)} {'x' * 1000}"
+                if gateway.send(text=text).status_code != 202:
+                    return
+                accepted.append(text)
+
+        for _ in range(2):
+            rabbit.ctl("set_vm_memory_high_watermark", "0.000001")
+            try:
+                eventually(lambda: value(gateway, "sms_connection_up", dependency="broker") == 0)
+                before = len(accepted)
+                send_until_refused()
+                assert spooled.waiting() == len(accepted) - before > 20
+            finally:
+                rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+            until_status(gateway, "ready")
+            assert spooled.waiting() == 0
+        assert value(gateway, "sms_spool_moved_total") == len(accepted)
+        found = [envelope["text"] for envelope in spooled.backend.take_all()]
+        assert found == accepted
+        assert gateway.stop() == 0
 
 
 def test_without_a_spool_nothing_has_changed(spooled: Spooled, start_gateway: StartGateway) -> None:
