@@ -99,19 +99,17 @@ class Spool:
             return self.depth().messages > 0
         return False
 
-    def is_waited_in_by(self, number: str) -> bool:
-        """Whether any message to this number waits; True, too, when the file cannot tell."""
-        try:
+    def look_for(self, number: str) -> tuple[int, bool]:
+        """How many messages wait, as far as the file can tell, and whether one of them is to this number."""
+        with suppress(sqlite3.Error, OSError, NotOurs):
             return self._reader.read(partial(self._numbers.look_for, number))
-        except (sqlite3.Error, OSError, NotOurs):
-            return True
+        return 0, False
 
     async def publish(self, envelope: Envelope) -> None:
         """See ``Outbox.publish``. Raises ``SpoolFull``; what comes at the same moment may get beyond the limit."""
-        with suppress(DatabaseError):
-            messages = self.depth().messages
-            if messages >= self._limit:
-                raise SpoolFull(self._full(messages))
+        messages, _ = self.look_for(envelope.message.to)
+        if messages >= self._limit:
+            raise SpoolFull(self._full(messages))
         await self._gather()
         await self.outbox.publish(envelope)
 

@@ -25,14 +25,17 @@ class WaitingNumbers:
     def __len__(self) -> int:
         return len(self._last)
 
-    def look_for(self, number: str, cursor: sqlite3.Cursor) -> bool:
-        """Whether a message to ``number`` waits in the file of ``cursor``; True, too, while that is not known yet."""
+    def look_for(self, number: str, cursor: sqlite3.Cursor) -> tuple[int, bool]:
+        """How many messages wait in the file of ``cursor``, and whether one of them is to ``number``.
+
+        True, too, while that is not known yet.
+        """
         first, last = cursor.execute(
             "SELECT (SELECT min(position) FROM messages), (SELECT max(position) FROM messages)"
         ).fetchone()
         if first is None:
             self._last.clear()
-            return False
+            return 0, False
         if last < self._read_up_to:
             # Positions have begun again, in a file that took the place of a lost one.
             self._last.clear()
@@ -41,7 +44,7 @@ class WaitingNumbers:
             self._read(cursor)
         if len(self._last) > _FEW + 2 * (last - first):
             self._last = {number: position for number, position in self._last.items() if position >= first}
-        return bool(self._read_up_to < last or self._last.get(number, 0) >= first)
+        return last - first + 1, bool(self._read_up_to < last or self._last.get(number, 0) >= first)
 
     def _read(self, cursor: sqlite3.Cursor) -> None:
         rows = cursor.execute(

@@ -125,9 +125,8 @@ class SpoolingOutbox:
         raise type(failure)(f"{failure}; {disk_failure}") from disk_failure
 
     def _has_to_wait(self, envelope: Envelope) -> bool:
-        if not self.spool.is_waited_in():
-            return False
-        return not self._recovery.is_over() or self.spool.is_waited_in_by(envelope.message.to)
+        messages, is_waited_for = self.spool.look_for(envelope.message.to)
+        return is_waited_for or (messages > 0 and not self._recovery.is_over())
 
     async def _failure_to_publish(self, envelope: Envelope) -> BrokerRefused | BrokerUnknown | None:
         """What became of an attempt on the broker; None when it has confirmed."""

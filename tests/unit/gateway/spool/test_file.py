@@ -14,6 +14,7 @@ import pytest
 from gateway.dependency import Degraded, Full
 from gateway.embedded.database import Database
 from gateway.embedded.failures import NotDone
+from gateway.spool import file
 from gateway.spool.file import Spool, SpoolFull
 from tests.contract.outboxes import envelope, usable
 
@@ -40,6 +41,8 @@ async def test_it_tells_its_depth_and_age(spool: Spool) -> None:
     assert messages == 2
     assert 60 <= oldest_seconds < 90
     assert spool.is_waited_in()
+    assert spool.look_for(old.message.to) == (2, True)
+    assert spool.look_for("+14155552671") == (2, False)
     with pytest.raises(Degraded, match=r"2 messages wait, the oldest for \d+\.\d s") as raised:
         await spool.ping()
     assert raised.value.state == "degraded"
@@ -61,19 +64,19 @@ async def test_at_its_bound_it_refuses(spool: Spool) -> None:
     assert spool.depth().messages == 3
 
 
-async def test_what_comes_together_is_stored_together(spool: Spool) -> None:
-    """Not at the same moment: within some milliseconds. Then none of it has waited for another's answer."""
+async def test_what_comes_together_is_stored_together(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the same moment, but within some milliseconds: none of it has waited for another's answer."""
+    monkeypatch.setattr(file, "_GATHER_SECONDS", 0.5)
 
     async def publish(after_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
         await spool.publish(envelope())
 
-    before = spool.outbox.database.commits
-    await asyncio.gather(*map(publish, (0, 0.003, 0.006)))
-    assert spool.outbox.database.commits - before == 1
+    await asyncio.gather(*map(publish, (0, 0.1, 0.2)))
     waiting = await spool.outbox.waiting()
-    stored = [message.stored_at for message in waiting]
-    assert all(at is not None and at > message.created_at for message in waiting for at in stored)
+    stored = [message.stored_at for message in waiting if message.stored_at is not None]
+    assert len(stored) == 3
+    assert max(message.created_at for message in waiting) + timedelta(seconds=0.1) < min(stored)
 
 
 async def test_who_is_cancelled_takes_nobody_along(spool: Spool) -> None:
@@ -95,4 +98,5 @@ async def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(NotDone, match=r"missing\.db"):
         spool.depth()
     assert not spool.is_waited_in()
+    assert spool.look_for("+989121234567") == (0, False)
     assert all(map(math.isnan, spool.look()))

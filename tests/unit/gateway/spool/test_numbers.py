@@ -35,6 +35,13 @@ class File:
         )
 
 
+def waits(numbers: WaitingNumbers, number: str, cursor: sqlite3.Cursor) -> bool:
+    """Whether it is said to wait; how many wait is held to the file itself."""
+    messages, found = numbers.look_for(number, cursor)
+    assert cursor.execute("SELECT count(*) FROM messages").fetchone() == (messages,)
+    return found
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[File]:
     found = File(tmp_path / "spool.db")
@@ -44,17 +51,17 @@ def file(tmp_path: Path) -> Iterator[File]:
 
 def test_a_number_waits_from_its_first_message_to_its_last(file: File) -> None:
     numbers = WaitingNumbers()
-    assert not numbers.look_for("a", file.cursor)
+    assert not waits(numbers, "a", file.cursor)
     file.store("a", "b", "a", "c")
-    assert [numbers.look_for(number, file.cursor) for number in "abcd"] == [True, True, True, False]
+    assert [waits(numbers, number, file.cursor) for number in "abcd"] == [True, True, True, False]
     file.remove_first(2)
-    assert [numbers.look_for(number, file.cursor) for number in "abc"] == [True, False, True]
+    assert [waits(numbers, number, file.cursor) for number in "abc"] == [True, False, True]
     file.remove_first(1)
-    assert [numbers.look_for(number, file.cursor) for number in "abc"] == [False, False, True]
+    assert [waits(numbers, number, file.cursor) for number in "abc"] == [False, False, True]
     file.store("b")
-    assert [numbers.look_for(number, file.cursor) for number in "abc"] == [False, True, True]
+    assert [waits(numbers, number, file.cursor) for number in "abc"] == [False, True, True]
     file.remove_first(2)
-    assert not any(numbers.look_for(number, file.cursor) for number in "abc")
+    assert not any(waits(numbers, number, file.cursor) for number in "abc")
 
 
 def test_what_is_not_read_yet_may_be_any_number(file: File) -> None:
@@ -63,8 +70,8 @@ def test_what_is_not_read_yet_may_be_any_number(file: File) -> None:
     file.store(*(f"{number}" for number in range(2 * _MOST_READ_AT_ONCE + 1)))
     file.cursor.execute("COMMIT")
     numbers = WaitingNumbers()
-    assert [numbers.look_for("stranger", file.cursor) for _ in range(3)] == [True, True, False]
-    assert numbers.look_for("0", file.cursor)
+    assert [waits(numbers, "stranger", file.cursor) for _ in range(3)] == [True, True, False]
+    assert waits(numbers, "0", file.cursor)
 
 
 def test_numbers_that_have_left_are_forgotten(file: File) -> None:
@@ -74,20 +81,20 @@ def test_numbers_that_have_left_are_forgotten(file: File) -> None:
     file.cursor.execute("BEGIN")
     for day in range(20):
         file.store(*(f"{day}-{number}" for number in range(400)))
-        numbers.look_for("stranger", file.cursor)
+        waits(numbers, "stranger", file.cursor)
         file.remove_first(390)
-        assert numbers.look_for(f"{day}-399", file.cursor)
+        assert waits(numbers, f"{day}-399", file.cursor)
         most = max(most, len(numbers))
     assert most <= _FEW + 2 * 800
-    assert not numbers.look_for("0-0", file.cursor)
+    assert not waits(numbers, "0-0", file.cursor)
 
 
 def test_a_file_in_the_place_of_a_lost_one_is_read_anew(file: File, tmp_path: Path) -> None:
     """Its positions begin again."""
     numbers = WaitingNumbers()
     file.store("a", "b", "c")
-    assert numbers.look_for("c", file.cursor)
+    assert waits(numbers, "c", file.cursor)
     other = File(tmp_path / "other.db")
     other.store("d")
-    assert [numbers.look_for(number, other.cursor) for number in "acd"] == [False, False, True]
+    assert [waits(numbers, number, other.cursor) for number in "acd"] == [False, False, True]
     other.cursor.connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 
 from gateway.dependency import Degraded
 from gateway.embedded.database import Database
-from gateway.embedded.failures import NotDone
 from gateway.spool import outbox as outbox_module
 from gateway.spool.file import Spool, SpoolFull
 from gateway.spool.outbox import SpoolingOutbox
@@ -156,6 +156,43 @@ async def test_while_anything_waits_what_comes_waits_behind_it(
         assert broker.took == sent
 
 
+async def test_who_waits_for_nobody_goes_past_the_spool_once_the_broker_has_recovered(
+    opened: OpenSpool, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only messages to a number that waits wait behind it, in every process; before that, all do."""
+    monkeypatch.setattr("gateway.spool.recovery.CALM_SECONDS", 0.1)
+    one, two, three, other_number = (envelope() for _ in range(4))
+    other_number = other_number._replace(message=other_number.message._replace(to="+14155552671"))
+    async with opened(limit=10_000) as outbox, opened(limit=10_000) as other:
+        for each in (outbox, other):
+            monkeypatch.setattr(each._mover, "_take_lock", lambda: False)
+        broker.failure = AWAY
+        await outbox.publish(one)
+        broker.failure = None
+        await outbox.publish(other_number)
+        assert await waiting(outbox) == [one.tracking_id, other_number.tracking_id]
+        passed: list[SpoolingOutbox] = []
+        numbers = itertools.count(1_000_000)
+        async with asyncio.timeout(30):
+            while len(passed) < 2:
+                for each in (outbox, other):
+                    stranger = envelope()._replace(message=one.message._replace(to=f"+49123{next(numbers)}"))
+                    await each.publish(stranger)
+                    if broker.took[-1:] == [stranger.tracking_id] and each not in passed:
+                        passed.append(each)
+                await asyncio.sleep(0.05)
+        before = len(broker.took)
+        await outbox.publish(two)
+        await other.publish(three)
+        assert len(broker.took) == before
+        monkeypatch.undo()
+        await until_empty(outbox)
+        of_number = [
+            found for found in broker.took if found in {one.tracking_id, two.tracking_id, three.tracking_id}
+        ]
+        assert of_number == [one.tracking_id, two.tracking_id, three.tracking_id]
+
+
 async def test_a_broker_that_does_not_answer_is_not_waited_for_long(
     opened: OpenSpool, broker: Broker
 ) -> None:
@@ -223,24 +260,18 @@ async def test_what_the_spool_may_have_is_unknown(
 # A disk that fails.
 
 
+@pytest.mark.parametrize("seen", [(1, True), (0, False)], ids=["something waits", "it cannot be read"])
 async def test_a_disk_that_fails_does_not_keep_messages_from_a_broker_that_works(
-    outbox: SpoolingOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+    outbox: SpoolingOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch, seen: tuple[int, bool]
 ) -> None:
     """Whether or not it can be seen that something waits there."""
 
     async def refuse(published: Envelope) -> None:
         raise BrokerRefused("there is no room on the disk")
 
-    def fail() -> None:
-        raise NotDone("it is damaged")
-
     monkeypatch.setattr(outbox.spool.outbox, "publish", refuse)
-    monkeypatch.setattr(outbox.spool, "is_waited_in", lambda: True)
-    sent = await publish(outbox)
-    monkeypatch.undo()
-    monkeypatch.setattr(outbox.spool, "depth", fail)
-    sent += await publish(outbox)
-    assert broker.took == sent
+    monkeypatch.setattr(outbox.spool, "look_for", lambda number: seen)
+    assert await publish(outbox) == broker.took
 
 
 # What is told of it.
