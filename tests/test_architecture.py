@@ -69,16 +69,6 @@ TESTED_ELSEWHERE: dict[str, Sequence[str]] = {
     "gateway/serve.py": ["integration/test_operations.py"],
     "pipeline/ports.py": ["contract"],
     "schemas/__init__.py": ["unit/schemas/test_init.py"],
-    **dict.fromkeys(
-        (
-            f"gateway/embedded/{module}.py"
-            for module in (
-                *("claims", "connection", "database", "failures", "heartbeats", "jobs"),
-                *("outbox", "quotas", "schema", "store", "writer"),
-            )
-        ),
-        ("contract", "integration/test_embedded.py"),
-    ),
 }
 # Facts of many modules together.
 UNITS_OF_MANY = {"tests/unit/schemas/test_init.py", "tests/unit/test_promised_times.py"}
