@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def lines(printed: str) -> list[dict[str, Any]]:
 async def test_messages_are_shown_in_order_without_what_is_private(
     outbox: EmbeddedOutbox, path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    first = envelope()._replace(message=Message("+989121234567", "سلام دنیا", 60, None), route=Route())
+    first = replace(envelope(), message=Message("+989121234567", "سلام دنیا", 60, None), route=Route())
     second = envelope("Hello")
     for one in (first, second):
         await outbox.publish(one)

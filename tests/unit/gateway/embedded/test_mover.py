@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ async def outbox(tmp_path: Path) -> AsyncIterator[EmbeddedOutbox]:
 
 
 def to(number: int) -> Envelope:
-    return envelope()._replace(message=Message(f"+98912{number:07}", "Hello", 3600))
+    return replace(envelope(), message=Message(f"+98912{number:07}", "Hello", 3600))
 
 
 async def store(outbox: EmbeddedOutbox, count: int, *, numbers: int = 1000) -> list[str]:
@@ -356,7 +357,7 @@ async def test_a_message_has_the_life_that_is_left_of_it(
     """None when it has expired: then it goes where expired messages go."""
     now = datetime.now(UTC)
     for seconds_ago in (5000, 1800):
-        await outbox.publish(envelope()._replace(created_at=now - timedelta(seconds=seconds_ago)))
+        await outbox.publish(replace(envelope(), created_at=now - timedelta(seconds=seconds_ago)))
     mover = await moved(outbox, destination)
     expired, living = (ttl_ms for _, ttl_ms in destination.took)
     assert expired == 0

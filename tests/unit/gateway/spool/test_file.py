@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,7 +35,7 @@ async def test_it_tells_its_depth_and_age(spool: Spool) -> None:
     assert spool.look() == (0, 0)
     assert not spool.is_waited_in()
     await spool.ping()
-    old = envelope()._replace(created_at=datetime.now(UTC) - timedelta(seconds=60))
+    old = replace(envelope(), created_at=datetime.now(UTC) - timedelta(seconds=60))
     for one in (old, envelope()):
         await spool.publish(one)
     messages, oldest_seconds = spool.look()

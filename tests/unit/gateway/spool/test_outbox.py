@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ async def test_who_waits_for_nobody_goes_past_the_spool_once_the_broker_has_reco
     """Only messages to a number that waits wait behind it, in every process; before that, all do."""
     monkeypatch.setattr("gateway.spool.recovery.CALM_SECONDS", 0.1)
     one, two, three, other_number = (envelope() for _ in range(4))
-    other_number = other_number._replace(message=other_number.message._replace(to="+14155552671"))
+    other_number = replace(other_number, message=replace(other_number.message, to="+14155552671"))
     async with opened(limit=10_000) as outbox, opened(limit=10_000) as other:
         for each in (outbox, other):
             monkeypatch.setattr(each._mover, "_take_lock", lambda: False)
@@ -176,7 +177,7 @@ async def test_who_waits_for_nobody_goes_past_the_spool_once_the_broker_has_reco
         async with asyncio.timeout(30):
             while len(passed) < 2:
                 for each in (outbox, other):
-                    stranger = envelope()._replace(message=one.message._replace(to=f"+49123{next(numbers)}"))
+                    stranger = replace(envelope(), message=replace(one.message, to=f"+49123{next(numbers)}"))
                     await each.publish(stranger)
                     if broker.took[-1:] == [stranger.tracking_id] and each not in passed:
                         passed.append(each)
