@@ -18,8 +18,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 class Answer:
     """A whole answer: status, body, content type, and headers that concern this one answer only.
 
-    The content type may be empty, for a body that is. ``accepts`` is the tracking_id of the request whose plain 202 this
-    is.
+    The content type may be empty, for a body that is. Of a plain 202, ``accepts`` is the tracking_id of its request.
     """
 
     status: int

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline import codes
 from pipeline.answer import Answer, Reply, accepted
 from pipeline.context import Context
-from pipeline.deadline import Deadlines
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
 from pipeline.ids import random_uuid
 from pipeline.payload import ClientDisconnected
 from pipeline.ports import Clock, Telemetry
+from pipeline.timing.deadline import Deadlines
 
 CLIENT_CLOSED_REQUEST = 499
 """The status in logs and metrics of a request whose client went away, or that was cut off; nothing is sent."""

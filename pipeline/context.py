@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from starlette.types import Receive, Scope
 
 from pipeline import payload
-from pipeline.deadline import Deadline, Deadlines
 from pipeline.ids import random_uuid
 from pipeline.payload import Payload
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing.deadline import Deadline, Deadlines
+from pipeline.timing.stopwatch import Stopwatch
 
 _KEY = "sms.context"
 

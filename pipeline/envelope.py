@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import orjson
 
 from pipeline.facts import Message, Route
-from pipeline.timestamps import OPTION, in_json
+from pipeline.timing.timestamps import OPTION, in_json
 
 
 @dataclass(frozen=True, slots=True)

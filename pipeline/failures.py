@@ -19,7 +19,7 @@ import orjson
 from pipeline import codes
 from pipeline.answer import Answer
 from pipeline.codes import Code
-from pipeline.timestamps import OPTION, in_json
+from pipeline.timing.timestamps import OPTION, in_json
 
 
 class NotAccepted(Exception):

@@ -52,7 +52,7 @@ NAMES_THAT_SAY_NOTHING = {
     "utils",
 }
 MOST_LINES = 300
-MOST_ROOMS = 19
+MOST_ROOMS = 16
 
 ADAPTERS = ("gateway.redis", "gateway.rabbitmq", "gateway.embedded")
 MAY_KNOW_ADAPTERS = {

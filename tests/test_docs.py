@@ -30,7 +30,8 @@ from gateway.embedded.outbox import Waiting
 from gateway.observability.metrics import MULTIPROC_DIR, Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
-from pipeline import codes, deadline, order, payload
+from pipeline import codes, order, payload
+from pipeline.timing import deadline
 from tests.faults.faults import FAULTS
 from tests.support.gateways import SEND, Gateway, key_of
 

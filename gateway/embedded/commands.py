@@ -22,7 +22,7 @@ from gateway.embedded.filelock import FileLock
 from gateway.embedded.mover import Destination, Mover, forward_lock
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting, count_waiting, select_waiting
 from gateway.observability.logs import mask
-from pipeline.timestamps import timestamp
+from pipeline.timing.timestamps import timestamp
 
 DONE, UNFINISHED, MISTAKE = 0, 1, 2
 

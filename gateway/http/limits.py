@@ -11,7 +11,7 @@ from typing import Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from gateway.http.transport import WriteBatch
-from pipeline.timeouts import Timeouts
+from pipeline.timing.timeouts import Timeouts
 
 OWN_FILES = 128
 """How many of the files that this process may have open are kept from connections: for its log, store and broker."""

@@ -20,7 +20,7 @@ from gateway.dependency import HeartbeatBus
 from gateway.observability.metrics import Metrics
 from pipeline.envelope import ConfigFingerprint
 from pipeline.ports import BrokerRefused, BrokerUnknown, Clock
-from pipeline.timestamps import timestamp
+from pipeline.timing.timestamps import timestamp
 from schemas import load
 
 _FIRST_RETRY_SECONDS = 0.25

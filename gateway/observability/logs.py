@@ -19,7 +19,7 @@ import orjson
 from loguru import logger
 
 from gateway.observability.stdout import Stdout
-from pipeline.timestamps import OPTION, in_json, timestamp
+from pipeline.timing.timestamps import OPTION, in_json, timestamp
 
 if TYPE_CHECKING:
     import loguru

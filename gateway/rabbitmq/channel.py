@@ -17,7 +17,7 @@ from aiormq.channel import Returning
 from gateway.rabbitmq.frames import Kind, Template
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerRefused, BrokerUnknown
-from pipeline.timeouts import Timeouts, fail
+from pipeline.timing.timeouts import Timeouts, fail
 
 
 class ClosedChannel(BrokerRefused):

@@ -18,7 +18,7 @@ from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address
 from gateway.redis.link import Link, NotSent
 from gateway.redis.topology import Node, Topology, discover
-from pipeline.timeouts import within
+from pipeline.timing.timeouts import within
 
 _logger = logging.getLogger(__name__)
 

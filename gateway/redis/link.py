@@ -18,7 +18,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address, Connection
 from gateway.redis.session import REPLICA, Call, Session
-from pipeline.timeouts import Timeouts, fail, pause
+from pipeline.timing.timeouts import Timeouts, fail, pause
 
 _logger = logging.getLogger(__name__)
 

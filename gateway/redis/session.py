@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
 
 from gateway.redis.address import Connection
-from pipeline.timeouts import Timeouts
+from pipeline.timing.timeouts import Timeouts
 
 REPLICA = (
     "the server is a replica, which refuses writes: give the primary's address, or the Sentinels' (redis+sentinel://), "
@@ -117,6 +117,7 @@ class Session(asyncio.Protocol):
             raise error
         self.replies += 1
         call = self.in_flight.popleft()
+        self._timeouts.discard(call)
         if not call.done():
             call.set_exception(error)
         if isinstance(error, ReadOnlyError):

@@ -27,7 +27,7 @@ from pipeline.ports import (
     Replay,
     StoreUnavailable,
 )
-from pipeline.timeouts import within
+from pipeline.timing.timeouts import within
 
 # A day's counter is of use until the day is over, and while a request of that day may still give back.
 _COUNTER_SECONDS = 2 * 86400

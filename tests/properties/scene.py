@@ -22,7 +22,6 @@ from gateway.settlement import SettlingStore
 from pipeline import wiring
 from pipeline.answer import Answer, accepted
 from pipeline.boundary import Boundary
-from pipeline.deadline import Deadlines
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Client
 from pipeline.ports import (
@@ -36,6 +35,7 @@ from pipeline.ports import (
 )
 from pipeline.publish import Publish
 from pipeline.store_policy import REJECT, StorePolicy
+from pipeline.timing.deadline import Deadlines
 from tests.properties.cast import (
     DOCUMENTS,
     KEYS,

@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.answer import Answer, accepted
 from pipeline.context import Context
-from pipeline.deadline import Deadlines
 from pipeline.failures import NotAccepted
 from pipeline.ports import Outcome
+from pipeline.timing.deadline import Deadlines
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 BODY = b'{"to": "+14155552671", "text": "Hello"}'

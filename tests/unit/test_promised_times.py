@@ -15,7 +15,8 @@ from gateway.observability.metrics import Metrics
 from gateway.rabbitmq import connection
 from gateway.redis import link
 from gateway.redis import store as redis_store
-from pipeline import boundary, deadline
+from pipeline import boundary
+from pipeline.timing import deadline
 
 ROOT = Path(__file__).parents[2]
 OPERATING, ARCHITECTURE = (

@@ -15,9 +15,9 @@ from pipeline import codes
 from pipeline.answer import Answer, accepted
 from pipeline.boundary import CLIENT_CLOSED_REQUEST, WHOLE_RESPONSE, Boundary
 from pipeline.context import Context
-from pipeline.deadline import Deadlines
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
 from pipeline.stage import Stage, timed
+from pipeline.timing.deadline import Deadlines
 from schemas import load
 from tests.support.asgi import Ears, Exchange, Inner, StandingClock
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.context import Context
-from pipeline.deadline import Deadlines
 from pipeline.facts import Client, Message
 from pipeline.failures import Refused
 from pipeline.payload import ClientDisconnected
+from pipeline.timing.deadline import Deadlines
 from tests.support.asgi import BODY, Exchange
 
 

@@ -8,7 +8,7 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.timestamps import OPTION, in_json, timestamp
+from pipeline.timing.timestamps import OPTION, in_json, timestamp
 
 TIMES = st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - given its zone beside it
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline import stopwatch as module
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing import stopwatch as module
+from pipeline.timing.stopwatch import Stopwatch
 
 
 class Clock:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from pipeline.timeouts import Timeouts, fail, pause, within
+from pipeline.timing.timeouts import Timeouts, fail, pause, within
 
 LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 Run = Callable[[Coroutine[Any, Any, None]], None]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.deadline import Deadline, Deadlines
+from pipeline.timing.deadline import Deadline, Deadlines
 
 Within = Callable[[float], AbstractAsyncContextManager[object]]
 

@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from pipeline.timeouts import Timeouts
+from pipeline.timing.timeouts import Timeouts
 
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
