@@ -60,7 +60,9 @@ class Publish:
             config_fingerprint=self.config_fingerprint,
             created_at=self.clock.now(),
         )
-        await self._arm(context)
+        claim = context.get(Claim)
+        if claim is not None and not claim.armed:
+            await self._arm(context, claim)
         was_in_doubt, context.may_be_published = context.may_be_published, True
         outcome: Outcome = "unknown"
         began = time.perf_counter()
@@ -85,11 +87,8 @@ class Publish:
         """Without a gate names are still resolved, and unknown ones refused."""
         return Route(tuple(provider.name for provider in self.providers.resolve(message.providers or ())))
 
-    async def _arm(self, context: Context) -> None:
+    async def _arm(self, context: Context, claim: Claim) -> None:
         """Without a quota stage nobody has armed the claim yet."""
-        claim = context.get(Claim)
-        if claim is None or claim.armed:
-            return
         try:
             await self.claims.arm(claim)
         except ClaimLost:
