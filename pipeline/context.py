@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -48,7 +47,7 @@ class Context:
         self.api_key_hint: str | None = None
         self.headers: dict[bytes, bytes] = {}
         self.deadline = Deadline(deadlines)
-        self.stopwatch = Stopwatch(time.perf_counter())
+        self.stopwatch = Stopwatch()
         scope[_KEY] = self
 
     @staticmethod

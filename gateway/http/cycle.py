@@ -28,6 +28,7 @@ _UVICORN = logging.getLogger("uvicorn.error")
 # What uvicorn forbids in a value: control characters but for the tab.
 _CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x09)
 _END_OF_LINE = b"\r\n"
+_LENGTH = b"\r\ncontent-length: "
 # With these an answer is not of the plain kind.
 _FRAMING = (b"connection", b"transfer-encoding")
 
@@ -157,7 +158,7 @@ def pack(status: int, headers: Headers, body: bytes) -> bytes | None:
         # No lines but those of the status and the headers, and no other control character.
         len(head.translate(None, _CONTROLS)) != len(head) - len(_END_OF_LINE) * (1 + len(headers))
         or (b"content-length", b"%d" % len(body)) not in headers
-        or sum(name == b"content-length" for name, _ in headers) != 1
+        or head.count(_LENGTH) != 1
     ):
         return None
     return b"".join((head, _END_OF_LINE, body))

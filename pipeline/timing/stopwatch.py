@@ -6,9 +6,9 @@ the next one, and goes on while it holds the answer of the one inside it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 
@@ -25,23 +25,31 @@ class Lap(Protocol):
 
 
 class Stopwatch:
-    """Of one request, which arrived at ``arrived`` (of ``time.perf_counter``)."""
+    """Of one request, which arrived at ``arrived`` (of ``time.perf_counter``).
 
-    __slots__ = ("arrived", "deepest", "laps")
+    ``laps`` holds the stages that the request is in, outermost first: each with when it was entered, and the seconds for
+    which it was left since.
+    """
 
-    def __init__(self, arrived: float) -> None:
-        self.arrived = arrived
-        self.deepest: Lap | None = None
-        """The stage that was entered last: only there is a request refused."""
+    __slots__ = ("_deepest", "arrived", "laps")
+
+    def __init__(self) -> None:
+        self.arrived = perf_counter()
         self.laps: list[tuple[Lap, float, float]] = []
-        """The stages that the request is in, outermost first: when each was entered, and the time it was left since."""
+        self._deepest: Lap | None = None
+
+    @property
+    def deepest(self) -> Lap | None:
+        """The stage that was entered last: only there is a request refused."""
+        return self._deepest or (self.laps[-1][0] if self.laps else None)
 
     def back_here(self) -> Callable[[], None]:
         """What the stage that was entered last calls when the request is back in it, with an answer or a failure."""
         return partial(self._resume, self.deepest)
 
     def _resume(self, lap: Lap | None) -> None:
-        now = end = time.perf_counter()
+        self._deepest = self.deepest
+        now = end = perf_counter()
         while self.laps:
             last, entered, left_seconds = self.laps.pop()
             if last is lap:
@@ -52,4 +60,7 @@ class Stopwatch:
 
     def stop(self) -> None:
         """The request is over: tell each stage its time."""
-        self._resume(None)
+        end = perf_counter()
+        for lap, entered, left_seconds in reversed(self.laps):
+            lap.observe(end - entered - left_seconds)
+            end = entered
