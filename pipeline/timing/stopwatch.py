@@ -27,8 +27,8 @@ class Lap(Protocol):
 class Stopwatch:
     """Of one request, which arrived at ``arrived`` (of ``time.perf_counter``).
 
-    ``laps`` holds the stages that the request is in, outermost first: each with when it was entered, and the seconds for
-    which it was left since.
+    ``laps`` holds the stages that the request is in, outermost first: each with when it was entered, and for how many
+    seconds it was left since.
     """
 
     __slots__ = ("_deepest", "arrived", "laps")
