@@ -27,7 +27,7 @@ from gateway.observability.heartbeat import Heartbeats
 from gateway.observability.logs import Log
 from gateway.observability.metrics import Metrics
 from gateway.observability.telemetry import GatewayTelemetry
-from gateway.settlement import SettlingStore
+from gateway.retries import RetryingStore
 from pipeline import codes, wiring
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
@@ -76,7 +76,7 @@ def from_environment() -> Gateway:
 def of_process(configured: Settings) -> Gateway:
     """The application of a process that does nothing but serve it."""
     app = create(configured, logs.configure(configured.service_name, configured.log_level))
-    process.spare_garbage_collection()
+    process.tune_gc()
     return app
 
 
@@ -88,7 +88,7 @@ def create(configured: Settings, log: Log) -> Gateway:
     telemetry = GatewayTelemetry(metrics, log)
     clock = SystemClock()
     parts = backends.choose(configured, metrics)
-    store = SettlingStore(parts.store)
+    store = RetryingStore(parts.store)
     health = Health([parts.store, parts.broker], parts.spool)
     heartbeats = Heartbeats(
         parts.bus,
@@ -148,7 +148,7 @@ def create(configured: Settings, log: Log) -> Gateway:
             stack.push_async_callback(store.close)
             for work in (heartbeats.run(), process.end_with_parent(), metrics.keep_up()):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
-            stack.enter_context(process.before_the_end(drain))
+            stack.enter_context(process.on_shutdown_signal(drain))
             # The first senders should not be refused only because connections are still being made. Nor must a store
             # or a broker that is away keep the process from serving.
             await health.wait_for_first_answers(_START_SECONDS)

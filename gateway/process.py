@@ -13,7 +13,7 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def before_the_end(drain: Callable[[], None]) -> Iterator[None]:
+def on_shutdown_signal(drain: Callable[[], None]) -> Iterator[None]:
     """Call ``drain`` when the server is told to end, before it acts on it.
 
     The server has put its own signal handlers in place when the lifespan begins; ours goes before them.
@@ -39,7 +39,7 @@ def before_the_end(drain: Callable[[], None]) -> Iterator[None]:
             signal.signal(name, server)
 
 
-def spare_garbage_collection() -> None:
+def tune_gc() -> None:
     """Keep the collector from walking again and again through what lives as long as the process.
 
     Requests leave hardly any cycles behind, so it has little to find; by default it would take a sixth of the time.

@@ -24,7 +24,7 @@ class Client:
 
 @dataclass(slots=True)
 class Message:
-    """The validated request. ``providers`` are as the caller wrote them; None when he wrote none."""
+    """The validated request. ``providers`` are as the caller wrote them; None when they wrote none."""
 
     to: str
     text: str

@@ -1,4 +1,4 @@
-"""Lines to stdout: those of one turn of the event loop go out together, and nobody ever waits for their reader.
+"""Lines to stdout: those of one iteration of the event loop go out together, and nobody ever waits for their reader.
 
 A log collector that stalls fills the pipe, and a write to a full pipe would stop the process. So nothing is written
 that does not fit; it waits in memory, up to a bound, and what goes beyond that is dropped and counted.
@@ -48,7 +48,7 @@ class Stdout:
         self._thread = 0
 
     def write(self, line: bytes) -> None:
-        """Have ``line``, which ends in a line feed, written: at the end of this turn of the loop, or at once."""
+        """Have ``line``, which ends in a line feed, written: at the end of this iteration of the loop, or at once."""
         with self._lock:
             if self._bytes + len(self._rest) > _MOST_BYTES:
                 self.dropped += 1

@@ -19,7 +19,7 @@ from pipeline.ports import BrokerRefused, BrokerUnknown, ClaimLost, Outcome, Sto
 # Causes that are no bugs: their words are ours, for people, and say nothing of the message.
 _EXPECTED = (BrokerRefused, BrokerUnknown, StoreUnavailable)
 
-# Those that the store's owner tries again (``gateway.settlement``).
+# Those that the store's owner tries again (``gateway.retries``).
 _LAST_STEPS = ("complete", "release", "suspend", "give_back")
 # What senders cannot mend, operators should see; a request's own mistakes are no news to them.
 _LEVELS = {500: "ERROR", 503: "WARNING"}

@@ -31,7 +31,7 @@ from pipeline.timing.timeouts import within
 
 # A day's counter is of use until the day is over, and while a request of that day may still give back.
 _COUNTER_SECONDS = 2 * 86400
-# Longer than a give-back that the store fails is tried again (gateway.settlement).
+# Longer than a give-back that the store fails is tried again (gateway.retries).
 _RESERVATION_MS = 300_000
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from gateway.settlement import SettlingStore
+from gateway.retries import RetryingStore
 from pipeline.answer import Answer
 from pipeline.context import Context
 from pipeline.facts import Client
@@ -65,7 +65,7 @@ class Process:
     """One gateway process."""
 
     number: int
-    store: SettlingStore = field(init=False)
+    store: RetryingStore = field(init=False)
     app: ASGIApp = field(init=False)
     is_dead: bool = False
     owes: set[str] = field(default_factory=set)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 import schemas
 from gateway.dependency import Store
-from gateway.settlement import SettlingStore
+from gateway.retries import RetryingStore
 from pipeline import wiring
 from pipeline.answer import Answer, accepted
 from pipeline.boundary import Boundary
@@ -110,7 +110,7 @@ class Scene:
 
     def _process(self, number: int) -> Process:
         process = Process(number)
-        process.store = SettlingStore(GatedStore(self.stores[number], self.gate, process))
+        process.store = RetryingStore(GatedStore(self.stores[number], self.gate, process))
         telemetry = Ears()
         services = wiring.Services(
             clients=Senders(list(self.clients.values())),
@@ -317,7 +317,7 @@ class Scene:
         for _ in range(_MOST_TURNS):
             waiting = {call.task for call in self.gate.waiting}
             self._settlements |= {
-                process.store._settling for process in self.processes if process.store._settling is not None
+                process.store._retrying for process in self.processes if process.store._retrying is not None
             }
             running = {attempt.task for attempt in self.attempts if not attempt.is_judged} | self._settlements
             for task in list(running):

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway import settlement
+from gateway import retries
 from gateway.dependency import Store
 from gateway.embedded.database import Database
 from gateway.embedded.failures import DatabaseError
@@ -246,7 +246,7 @@ async def _start(store: RedisStore | EmbeddedStore) -> None:
 
 @pytest.fixture(params=["redis", "embedded"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 0)
     found: Place = request.getfixturevalue(f"{request.param}_place")
     monkeypatch.setattr(Protocol, "place", found, raising=False)
     return found

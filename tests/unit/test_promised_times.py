@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway import backends, serve, settlement
+from gateway import backends, retries, serve
 from gateway.config import settings
 from gateway.embedded import schema
 from gateway.http import limits, protocol, transport
@@ -72,7 +72,7 @@ PROMISES: dict[str, tuple[str, str]] = {
         f"bodies that are still arriving have {boundary._DRAIN_BODY_SECONDS:g} s",
     ),
     "end": (ARCHITECTURE, f"exit code 0 within {END_SECONDS} s |"),
-    "owed steps": (ARCHITECTURE, f"tried again for {settlement.OWED_SECONDS / 60:g} minutes"),
+    "owed steps": (ARCHITECTURE, f"tried again for {retries.RETRY_SECONDS / 60:g} minutes"),
 }
 
 
@@ -96,7 +96,7 @@ def test_a_request_ends_seconds_before_its_lease(store: Any) -> None:
 )
 def test_a_reservation_is_remembered_for_as_long_as_it_may_be_given_back(note_seconds: float) -> None:
     """A give-back that is tried again for the last time still finds whether anything was taken."""
-    assert note_seconds > settlement.OWED_SECONDS + deadline.REQUEST_SECONDS
+    assert note_seconds > retries.RETRY_SECONDS + deadline.REQUEST_SECONDS
 
 
 def test_what_has_begun_is_answered_before_the_process_is_ended() -> None:

@@ -305,7 +305,7 @@ async def test_a_refusal_stands_though_giving_back_fails() -> None:
     with pytest.raises(Refused, match="NO_PROVIDER_AVAILABLE"):
         await exchange.through(stage(store, Inner(REFUSED), ears=ears), TWO_A_DAY, MESSAGE)
     assert ears.store_failures == [("quota", "give_back", "StoreUnavailable")]
-    # The store tries again in the background: see gateway.settlement.
+    # The store tries again in the background: see gateway.retries.
     assert exchange.context.headers[b"ratelimit"] == b'"daily";r=2;t=43200'
 
 

@@ -21,21 +21,21 @@ from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
 
-OWED_SECONDS = 240.0
+RETRY_SECONDS = 240.0
 """How long a step is tried again; the record that tells whether a message was taken lives a little longer."""
 
-_MOST_OWED = 100_000
+_MOST_WAITING = 100_000
 _PAUSE_SECONDS = 0.25
 # A store that is known to be away fails at once, and requests want the processor, too.
 _MOST_FAILED_IN_A_ROW = 100
 _LAST_CHANCE_SECONDS = 1.0
 
-_UNSETTLED = (StoreUnavailable, asyncio.CancelledError)
+_FAILED = (StoreUnavailable, asyncio.CancelledError)
 
-_Owed = Callable[[], Awaitable[None]]
+_Retry = Callable[[], Awaitable[None]]
 
 
-class SettlingStore:
+class RetryingStore:
     """A store whose ``complete``, ``give_back``, ``release`` and ``suspend`` are tried again in the background.
 
     They raise ``StoreUnavailable`` all the same, so that the failure is logged and counted where it happened.
@@ -43,8 +43,8 @@ class SettlingStore:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._owed: deque[tuple[float, _Owed]] = deque()
-        self._settling: asyncio.Task[None] | None = None
+        self._waiting: deque[tuple[float, _Retry]] = deque()
+        self._retrying: asyncio.Task[None] | None = None
 
     def begin(self, claim: Claim) -> Step[Begun | Replay | InProgress | OtherPayload]:
         """See ``pipeline.ports.Claims``."""
@@ -58,24 +58,24 @@ class SettlingStore:
         """See ``pipeline.ports.Claims``."""
         try:
             await self.store.complete(claim, answer)
-        except _UNSETTLED:
-            self._owe(partial(self.store.complete, claim, answer))
+        except _FAILED:
+            self._retry_later(partial(self.store.complete, claim, answer))
             raise
 
     async def release(self, claim: Claim) -> None:
         """See ``pipeline.ports.Claims``."""
         try:
             await self.store.release(claim)
-        except _UNSETTLED:
-            self._owe(partial(self.store.release, claim))
+        except _FAILED:
+            self._retry_later(partial(self.store.release, claim))
             raise
 
     async def suspend(self, claim: Claim) -> None:
         """See ``pipeline.ports.Claims``."""
         try:
             await self.store.suspend(claim)
-        except _UNSETTLED:
-            self._owe(partial(self.store.suspend, claim))
+        except _FAILED:
+            self._retry_later(partial(self.store.suspend, claim))
             raise
 
     def take(
@@ -88,37 +88,37 @@ class SettlingStore:
         """See ``pipeline.ports.Quotas``."""
         try:
             await self.store.give_back(reservation)
-        except _UNSETTLED:
-            self._owe(partial(self.store.give_back, reservation))
+        except _FAILED:
+            self._retry_later(partial(self.store.give_back, reservation))
             raise
 
     async def close(self) -> None:
-        """Give what is still owed one last chance."""
-        if self._settling is not None:
+        """Give what still waits one last chance."""
+        if self._retrying is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_CHANCE_SECONDS):
-                    await asyncio.shield(self._settling)
-            self._settling.cancel()
+                    await asyncio.shield(self._retrying)
+            self._retrying.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._settling
-        if self._owed:
-            logger.warning("{} steps on the store could not be taken before the end", len(self._owed))
+                await self._retrying
+        if self._waiting:
+            logger.warning("{} steps on the store could not be taken before the end", len(self._waiting))
 
-    def _owe(self, step: _Owed) -> None:
-        if len(self._owed) < _MOST_OWED:
-            self._owed.append((time.monotonic() + OWED_SECONDS, step))
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.create_task(self._settle(), name="settlement")
+    def _retry_later(self, step: _Retry) -> None:
+        if len(self._waiting) < _MOST_WAITING:
+            self._waiting.append((time.monotonic() + RETRY_SECONDS, step))
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.create_task(self._retry(), name="retries")
 
-    async def _settle(self) -> None:
-        """Take the owed steps in turn until there are none; a round of which each failed is reason to pause."""
+    async def _retry(self) -> None:
+        """Take the steps in turn until none waits; a round of which each failed is reason to pause."""
         given_up = 0
         failed_in_a_row = 0
-        while self._owed:
-            if failed_in_a_row >= min(len(self._owed), _MOST_FAILED_IN_A_ROW):
+        while self._waiting:
+            if failed_in_a_row >= min(len(self._waiting), _MOST_FAILED_IN_A_ROW):
                 failed_in_a_row = 0
                 await asyncio.sleep(_PAUSE_SECONDS)
-            until, step = self._owed.popleft()
+            until, step = self._waiting.popleft()
             if time.monotonic() > until:
                 given_up += 1
                 continue
@@ -127,18 +127,18 @@ class SettlingStore:
             except StoreUnavailable:
                 failed_in_a_row += 1
                 # Behind the others, for theirs may be another primary of the Cluster.
-                self._owed.append((until, step))
+                self._waiting.append((until, step))
                 await asyncio.sleep(0)
                 continue
             except ClaimLost:
                 pass  # It was done the first time, or another request has resumed the claim.
             except asyncio.CancelledError:
-                self._owed.appendleft((until, step))  # The end counts what is still owed.
+                self._waiting.appendleft((until, step))  # The end counts what still waits.
                 raise
             except Exception:  # noqa: BLE001 - a bug with one step must not keep the others from being taken
                 logger.exception("a step on the store could not be taken")
             failed_in_a_row = 0
         if given_up:
             logger.warning(
-                "{} steps on the store were not taken within {} s: given up", given_up, OWED_SECONDS
+                "{} steps on the store were not taken within {} s: given up", given_up, RETRY_SECONDS
             )

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway import settlement
-from gateway.settlement import SettlingStore
+from gateway import retries
+from gateway.retries import RetryingStore
 from pipeline.answer import Answer, accepted
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, ClaimLost, StoreUnavailable
@@ -20,7 +20,7 @@ from tests.support.scripted import ScriptedStore
 CLAIM = Claim.on(Client("acme"), "key", b"\0" * 32)
 TAKEN = Reservation("acme", NOON.date(), 5, 1, "token")
 
-LAST_STEPS: dict[str, Callable[[SettlingStore], Awaitable[None]]] = {
+LAST_STEPS: dict[str, Callable[[RetryingStore], Awaitable[None]]] = {
     "complete": lambda store: store.complete(CLAIM, accepted(CLAIM.tracking_id)),
     "release": lambda store: store.release(CLAIM),
     "suspend": lambda store: store.suspend(CLAIM),
@@ -45,15 +45,15 @@ class Recovering(ScriptedStore):
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
-    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 0.001)
 
 
-async def settled(store: SettlingStore) -> None:
+async def settled(store: RetryingStore) -> None:
     """Wait until nothing is owed, and nothing is tried."""
     async with asyncio.timeout(5):
-        while store._settling is not None and not store._settling.done():
+        while store._retrying is not None and not store._retrying.done():
             await asyncio.sleep(0.002)
-    assert not store._owed
+    assert not store._waiting
 
 
 async def turns() -> None:
@@ -66,7 +66,7 @@ async def turns() -> None:
 async def test_a_last_step_is_tried_until_it_succeeds(step: str) -> None:
     """The request is told of the failure at once; the step is taken again behind it, and once it succeeds no more."""
     scripted = Recovering(3)
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     with pytest.raises(StoreUnavailable):
         await LAST_STEPS[step](store)
     await settled(store)
@@ -79,7 +79,7 @@ async def test_a_last_step_is_tried_until_it_succeeds(step: str) -> None:
 async def test_a_step_that_succeeds_is_taken_once(step: str) -> None:
     """Nothing is owed, and nothing runs in the background."""
     scripted = ScriptedStore()
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     await LAST_STEPS[step](store)
     await asyncio.sleep(0.01)
     assert scripted.steps == [step]
@@ -88,7 +88,7 @@ async def test_a_step_that_succeeds_is_taken_once(step: str) -> None:
 async def test_the_steps_that_go_forward_are_not_repeated() -> None:
     """Begin, arm and take are the request's own to judge."""
     scripted = ScriptedStore(arm=StoreUnavailable("x"))
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     assert await store.begin(CLAIM) == Begun()
     with pytest.raises(StoreUnavailable):
         await store.arm(CLAIM)
@@ -106,7 +106,7 @@ async def test_an_answer_whose_claim_has_gone_on_is_owed_no_more(lines: Lines) -
             raise StoreUnavailable("no answer") if len(self.steps) == 1 else ClaimLost
 
     scripted = Lost()
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     with pytest.raises(StoreUnavailable):
         await store.complete(CLAIM, accepted(CLAIM.tracking_id))
     await settled(store)
@@ -124,7 +124,7 @@ async def test_a_step_that_was_cancelled_is_owed_too() -> None:
             await go_on.wait()
 
     scripted = Slow()
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     giving = asyncio.create_task(store.give_back(TAKEN))
     await asyncio.sleep(0)
     giving.cancel()
@@ -139,9 +139,9 @@ async def test_what_cannot_be_undone_in_time_is_given_up(
     monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     """After a while one warning about all of them is what is left."""
-    monkeypatch.setattr(settlement, "OWED_SECONDS", 0.02)
+    monkeypatch.setattr(retries, "RETRY_SECONDS", 0.02)
     scripted = Recovering(10**6)
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
@@ -156,8 +156,8 @@ async def test_what_was_given_up_is_told_for_the_next_trouble_anew(
     monkeypatch: pytest.MonkeyPatch, lines: Lines
 ) -> None:
     """A later outage has a count of its own."""
-    monkeypatch.setattr(settlement, "OWED_SECONDS", 0)
-    store = SettlingStore(Recovering(10**6))
+    monkeypatch.setattr(retries, "RETRY_SECONDS", 0)
+    store = RetryingStore(Recovering(10**6))
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
             await store.release(CLAIM)
@@ -174,7 +174,7 @@ async def test_a_bug_with_one_step_keeps_no_other_from_being_taken(lines: Lines)
             raise TypeError("a bug")
 
     scripted = Broken(2)
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     for undo in (store.release(CLAIM), store.give_back(TAKEN)):
         with pytest.raises(StoreUnavailable):
             await undo
@@ -188,7 +188,7 @@ async def test_a_bug_with_one_step_keeps_no_other_from_being_taken(lines: Lines)
 async def test_steps_are_taken_in_turn() -> None:
     """A step that fails again is tried again after those behind it; one step is never tried twice at once."""
     scripted = Recovering(len(LAST_STEPS) + 1)
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
@@ -198,8 +198,8 @@ async def test_steps_are_taken_in_turn() -> None:
 
 async def test_a_step_that_fails_on_and_on_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """One primary of a Cluster is away, and the steps on the others are taken before there is any pause."""
-    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(retries, "_LAST_CHANCE_SECONDS", 0.01)
 
     class Away(Recovering):
         async def release(self, claim: Claim) -> None:
@@ -207,7 +207,7 @@ async def test_a_step_that_fails_on_and_on_keeps_no_other_waiting(monkeypatch: p
             await super().release(claim)
 
     scripted = Away(1)
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     with pytest.raises(StoreUnavailable):
         await store.release(CLAIM)
     for undo in range(3):
@@ -216,18 +216,18 @@ async def test_a_step_that_fails_on_and_on_keeps_no_other_waiting(monkeypatch: p
             await store.give_back(replace(TAKEN, token=str(undo)))
     await turns()
     assert scripted.steps == ["release", *["give_back"] * 3, "release", *["give_back"] * 3, "release"]
-    assert len(store._owed) == 1
+    assert len(store._waiting) == 1
     await store.close()
 
 
 async def test_a_store_that_is_away_is_not_asked_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step once in a round, however short; and in a long one so many steps and no more."""
-    monkeypatch.setattr(settlement, "_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(retries, "_LAST_CHANCE_SECONDS", 0.01)
     for most, tried in ((1000, len(LAST_STEPS)), (2, 2)):
-        monkeypatch.setattr(settlement, "_MOST_FAILED_IN_A_ROW", most)
+        monkeypatch.setattr(retries, "_MOST_FAILED_IN_A_ROW", most)
         scripted = Recovering(10**6)
-        store = SettlingStore(scripted)
+        store = RetryingStore(scripted)
         for step in LAST_STEPS.values():
             with pytest.raises(StoreUnavailable):
                 await step(store)
@@ -238,9 +238,9 @@ async def test_a_store_that_is_away_is_not_asked_without_pause(monkeypatch: pyte
 
 async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is away for long does not fill the memory."""
-    monkeypatch.setattr(settlement, "_MOST_OWED", 2)
+    monkeypatch.setattr(retries, "_MOST_WAITING", 2)
     scripted = Recovering(len(LAST_STEPS))
-    store = SettlingStore(scripted)
+    store = RetryingStore(scripted)
     for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
@@ -250,14 +250,14 @@ async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     """A step that is being tried when the time is over is still owed."""
-    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.02)
+    monkeypatch.setattr(retries, "_LAST_CHANCE_SECONDS", 0.02)
 
     class Hanging(Recovering):
         async def release(self, claim: Claim) -> None:
             await super().release(claim)
             await asyncio.Event().wait()
 
-    store = SettlingStore(Hanging(1))
+    store = RetryingStore(Hanging(1))
     with pytest.raises(StoreUnavailable):
         await store.release(CLAIM)
     await asyncio.sleep(0.01)
@@ -267,9 +267,9 @@ async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatc
 
 async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
     """What is still owed when the process ends is told."""
-    monkeypatch.setattr(settlement, "_LAST_CHANCE_SECONDS", 0.02)
-    lost = SettlingStore(Recovering(10**6))
-    saved = SettlingStore(Recovering(2))
+    monkeypatch.setattr(retries, "_LAST_CHANCE_SECONDS", 0.02)
+    lost = RetryingStore(Recovering(10**6))
+    saved = RetryingStore(Recovering(2))
     for store in (lost, saved):
         with pytest.raises(StoreUnavailable):
             await store.release(CLAIM)
