@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.clusters import RabbitCluster, RedisCluster, RedisWithSentinels
 from tests.support.servers import RabbitServer, RedisServer, installed
+
+# A run in the background (`make test &`) is started with Ctrl-C ignored, and so would be every process that the tests
+# start, and which some of them interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from tests.support.gateways import free_port
-from tests.support.servers import accepts
+from tests.support.servers import accepts, free_port
 
 _ROOT = Path(__file__).parents[2]
 _ANSWER = (

@@ -21,6 +21,7 @@ import redis
 
 from tests.bench.cases import PROVIDERS, Case, Setup
 from tests.bench.wrk import Load, WrongAnswers
+from tests.support.broker import channel_of, remove_topology
 from tests.support.gateways import SEND, Backend, Gateway
 from tests.support.servers import HOST, RabbitServer, RedisServer
 
@@ -93,9 +94,7 @@ class Contender:
 
     async def _from_broker(self) -> set[str]:
         found: set[str] = set()
-        connection = await aiormq.connect(self.backend.rabbitmq_url)
-        try:
-            channel = await connection.channel()
+        async with channel_of(self.backend.rabbitmq_url) as channel:
             arrived = asyncio.Event()
 
             async def take(message: aiormq.abc.DeliveredMessage) -> None:
@@ -108,8 +107,6 @@ class Contender:
                 while True:
                     await asyncio.wait_for(arrived.wait(), _QUIET_SECONDS)
                     arrived.clear()
-        finally:
-            await connection.close()
         return found
 
     def _from_file(self) -> set[str]:
@@ -144,15 +141,4 @@ def running(setup: Setup, store: RedisServer, broker: RabbitServer) -> Iterator[
         gateway.__exit__()
         shutil.rmtree(directory)
     if not setup.is_embedded:
-        asyncio.run(_remove(backend))
-
-
-async def _remove(backend: Backend) -> None:
-    connection = await aiormq.connect(backend.rabbitmq_url)
-    try:
-        channel = await connection.channel()
-        for suffix in ("", ".dead", ".heartbeat"):
-            await channel.queue_delete(backend.queue + suffix)
-            await channel.exchange_delete(backend.queue + suffix)
-    finally:
-        await connection.close()
+        asyncio.run(remove_topology(backend.rabbitmq_url, backend.queue))

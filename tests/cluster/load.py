@@ -18,7 +18,8 @@ import httpx
 from gateway.redis.store import RedisStore
 from pipeline.facts import Client
 from tests.contract.stores import used_by
-from tests.support.gateways import NUMBER, SEND, Backend, Gateway, consume, key_of
+from tests.support.broker import consume
+from tests.support.gateways import NUMBER, SEND, Backend, Gateway, key_of
 
 SETTLED_WITHIN_SECONDS = 120.0
 

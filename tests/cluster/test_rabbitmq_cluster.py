@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.load import Load
-from tests.support.clusters import RabbitCluster, until
+from tests.support.clusters import RabbitCluster, settled
 from tests.support.gateways import Backend, Gateway
 from tests.support.servers import RedisServer
 
@@ -34,7 +34,7 @@ def test_the_leader_is_killed_under_load(
             leader.write_down_queues()
             leader.kill()
             load.wait_for(100)
-            assert until(lambda: nodes.leader_of(backend.queue), "a leader") is not leader
+            assert settled(lambda: nodes.leader_of(backend.queue), "a leader") is not leader
             gateway.wait("/readyz")
             nodes.restore()
         load.wait_for(100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,10 @@ from pipeline.facts import Client, Reservation
 from pipeline.ports import Begun, InProgress, Replay, StoreUnavailable
 from tests.cluster.load import Load, used
 from tests.contract.stores import TODAY, claim_on
-from tests.support.clusters import RedisCluster, plain, until
+from tests.support.clusters import RedisCluster, plain, settled
 from tests.support.gateways import Backend, Gateway, key_of
 from tests.support.servers import HOST, RabbitServer, RedisServer
+from tests.support.waiting import once_served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -117,19 +118,15 @@ async def test_a_planned_fail_over(nodes: RedisCluster) -> None:
         def take_over() -> None:
             with plain(replica) as direct:
                 direct.execute_command("CLUSTER", "FAILOVER")
-            until(lambda: nodes.primary_of("{planned}") is replica, "the replica to take over")
+            settled(lambda: nodes.primary_of("{planned}") is replica, "the replica to take over")
 
         await asyncio.to_thread(take_over)
-        assert await eventually(store, client, claim.key) == Replay(refusal)
+        assert await began(store, client, claim.key) == Replay(refusal)
 
 
-async def eventually(store: RedisStore, client: Client, key: str) -> object:
+async def began(store: RedisStore, client: Client, key: str) -> object:
     """What ``begin`` gives as soon as it is carried out."""
-    async with asyncio.timeout(SOON):
-        while True:
-            with suppress(StoreUnavailable):
-                return await store.begin(claim_on(client, key))
-            await asyncio.sleep(0.05)
+    return await once_served(lambda: store.begin(claim_on(client, key)), StoreUnavailable)
 
 
 async def test_a_slot_that_nobody_serves(nodes: RedisCluster) -> None:
@@ -163,7 +160,7 @@ async def test_a_slot_that_nobody_serves(nodes: RedisCluster) -> None:
                 await store.begin(claim_on(Client("nobody")))
         finally:
             tell("ADDSLOTS", servers=[owner])
-        assert await eventually(store, Client("nobody"), f"{nodes.nodes[0].port}") == Begun()
+        assert await began(store, Client("nobody"), f"{nodes.nodes[0].port}") == Begun()
 
 
 async def test_a_server_that_is_no_cluster(redis_server: RedisServer) -> None:
@@ -179,7 +176,7 @@ async def test_any_node_leads_to_the_others(nodes: RedisCluster) -> None:
     replica = nodes.replica_of(nodes.primary_of("{anybody}"))
     login = nodes.url.removeprefix("redis+cluster://").partition("@")[0]
     async with opened(f"redis+cluster://{login}@{HOST}:1,{HOST}:{replica.port}") as store:
-        await eventually(store, Client("anybody"), f"{replica.port}")
+        await began(store, Client("anybody"), f"{replica.port}")
         assert isinstance(await store.begin(claim_on(Client("anybody"), f"{replica.port}")), InProgress)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.redis.store import RedisStore
 from pipeline.ports import StoreUnavailable
 from tests.cluster.load import Load, used
-from tests.support.clusters import RedisWithSentinels, until
+from tests.support.clusters import RedisWithSentinels, settled
 from tests.support.gateways import Backend, Gateway
 from tests.support.servers import RabbitServer, RedisServer
 
@@ -49,7 +49,7 @@ def test_the_primary_fails_under_load(
             # It goes on as if it were still the primary until the Sentinels have told it.
             failed.resume()
         load.wait_for(100)
-        assert until(servers.primary, "a primary") is not failed
+        assert settled(servers.primary, "a primary") is not failed
     told = load.check(backend.rabbitmq_url, backend.queue)
     assert told["SERVICE_UNAVAILABLE"]
     # What the new primary had not yet received is not counted; nothing is ever counted twice.

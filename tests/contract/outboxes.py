@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import aiormq
 import pytest
 
 from gateway.dependency import ConnectionWatcher, Dependency, HeartbeatBus
@@ -23,7 +22,7 @@ from gateway.spool.outbox import SpoolingOutbox
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import Outbox
-from tests.support.gateways import consume
+from tests.support.broker import consume, remove_topology
 from tests.support.servers import RabbitServer
 
 
@@ -77,14 +76,7 @@ class RabbitHarness:
 
     async def remove(self) -> None:
         """Leave nothing on the server."""
-        topology = self.topology
-        connection = await aiormq.connect(self.url)
-        channel = await connection.channel()
-        for queue in (topology.queue, topology.dead_queue, topology.heartbeat_queue):
-            await channel.queue_delete(queue)
-        for exchange in (topology.exchange, topology.dead_exchange, topology.heartbeat_exchange):
-            await channel.exchange_delete(exchange)
-        await connection.close()
+        await remove_topology(self.url, self.topology.queue)
 
 
 class SpoolingHarness:

@@ -17,8 +17,7 @@ from pipeline.answer import accepted
 from pipeline.facts import Client
 from pipeline.ports import StoreUnavailable
 from tests.contract.stores import TODAY, Store, claim_on, used_by
-from tests.support.gateways import free_port
-from tests.support.servers import RedisServer, exchange
+from tests.support.servers import RedisServer, exchange, free_port
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,8 @@ from tests.faults.driver import CLIENTS, NAMES, PROVIDERS, Driver
 from tests.faults.ledger import Kind, Mark
 from tests.faults.oracle import Run, Verdict
 from tests.faults.proxy import Proxy
-from tests.support.gateways import Backend, Gateway, consume
+from tests.support.broker import channel_of, consume, remove_topology
+from tests.support.gateways import Backend, Gateway
 from tests.support.servers import HOST, RabbitServer, RedisServer
 
 GATEWAYS = 2
@@ -139,11 +140,8 @@ class World:
         """Do something on a channel of the broker, past the proxy."""
 
         async def do() -> None:
-            connection = await aiormq.connect(self.servers.broker.url)
-            try:
-                await work(await connection.channel())
-            finally:
-                await connection.close()
+            async with channel_of(self.servers.broker.url) as channel:
+                await work(channel)
 
         asyncio.run(do())
 
@@ -261,13 +259,7 @@ class World:
         for number, gateway in enumerate(self.gateways):
             if gateway.stop() != 0:
                 self.violations.append(f"gateway {number} ended with exit code {gateway.process.returncode}")  # type: ignore[union-attr]
-
-        async def remove(channel: aiormq.abc.AbstractChannel) -> None:
-            for suffix in ("", ".dead", ".heartbeat"):
-                await channel.queue_delete(self.queue + suffix)
-                await channel.exchange_delete(self.queue + suffix)
-
-        self.on_broker(remove)
+        asyncio.run(remove_topology(self.servers.broker.url, self.queue))
 
     def close(self) -> None:
         """Leave nothing running, whatever happened."""

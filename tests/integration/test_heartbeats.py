@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import schemas
 from gateway.config.parsers import EMBEDDED
-from tests.integration.test_operations import value
-from tests.support.gateways import Backend, Gateway, consume
+from tests.support.broker import consume
+from tests.support.gateways import Backend, Gateway
+from tests.support.scrape import value
 
 StartGateway = Callable[..., Gateway]
 

@@ -32,26 +32,12 @@ from tests.support.gateways import (
     raw_connection,
     read_answer,
 )
+from tests.support.scrape import samples, value
 from tests.support.servers import RabbitServer, RedisServer
 
 StartGateway = Callable[..., Gateway]
 
 on_servers = pytest.mark.parametrize("own_backend", ["servers"], indirect=True)
-
-
-def samples(gateway: Gateway) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every sample of a scrape by its name and labels."""
-    families: Any = parse_text(gateway.http.get("/metrics").text)
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families
-        for sample in family.samples
-    }
-
-
-def value(gateway: Gateway, name: str, **labels: str) -> float:
-    """One sample of a scrape; 0 while there is none."""
-    return samples(gateway).get((name, tuple(sorted(labels.items()))), 0)
 
 
 def head_of(length: int) -> bytes:

@@ -20,8 +20,9 @@ import pytest
 from gateway.rabbitmq import RabbitHeartbeats, RabbitOutbox, probe, publisher
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import RabbitHarness, envelope, usable
-from tests.support.gateways import consume
+from tests.support.broker import channel_of, consume
 from tests.support.servers import HOST, RabbitServer
+from tests.support.waiting import eventually
 
 SHORT = 0.5
 """A confirm deadline, in seconds, for tests that wait until it is over."""
@@ -77,29 +78,13 @@ def ctl(rabbit_server: RabbitServer) -> Ctl:
     return run
 
 
-@contextlib.asynccontextmanager
-async def channel_of(url: str) -> AsyncIterator[aiormq.abc.AbstractChannel]:
-    """A channel of the delivery side's, or of an operator's."""
-    connection = await aiormq.connect(url)
-    try:
-        yield await connection.channel()
-    finally:
-        await connection.close()
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], within_seconds: float = 20.0) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not await condition():
-            await asyncio.sleep(0.05)
-
-
 async def nothing_left_running(before: set[asyncio.Task[Any]]) -> None:
     def left() -> list[asyncio.Task[Any]]:
         # The tasks in which anyio runs tests and fixtures come and go.
         return [task for task in asyncio.all_tasks() - before if "TestRunner" not in repr(task)]
 
-    with contextlib.suppress(TimeoutError):
-        await eventually(lambda: _is(not left()))
+    with contextlib.suppress(AssertionError):
+        await eventually(lambda: not left())
     assert left() == []
 
 
@@ -125,7 +110,7 @@ async def ping_complaint(outbox: RabbitOutbox, containing: str) -> str:
 
     try:
         await eventually(complains)
-    except TimeoutError:
+    except AssertionError:
         pytest.fail(f"expected {containing!r}, and the last complaint was {complaint!r}")
     return complaint
 
@@ -173,7 +158,7 @@ class Ledger:
             await self.publish(outbox)
             return len(self.accepted) > before
 
-        await eventually(more, 60)
+        await eventually(more, seconds=60)
 
     def agrees_with(self, stored: list[tuple[str, bytes]]) -> None:
         """Check every outcome against what was stored."""
@@ -459,7 +444,7 @@ async def test_a_blocked_broker_refuses_at_once_and_gets_nothing_later(
     await ping_complaint(outbox, "blocked")
     for _ in range(50):
         assert "blocked" in await refusal(outbox)
-    await eventually(lambda: _is(told == [True, False]))
+    await eventually(lambda: told == [True, False])
     # Who starts now must not find it out by a sender's message either.
     late = await open_outbox(wait=False)
     await ping_complaint(late, "blocked")
@@ -469,7 +454,7 @@ async def test_a_blocked_broker_refuses_at_once_and_gets_nothing_later(
     await usable(late)
     await outbox.publish(envelope())
     await late.publish(envelope())
-    await eventually(lambda: _is(told == [True, False, True]))
+    await eventually(lambda: told == [True, False, True])
     assert len(await place.stored()) == 3
 
 
@@ -489,10 +474,6 @@ async def test_an_alarm_under_load(
         await ledger.accepts_more(outbox)
     assert ledger.refused
     ledger.agrees_with(await place.stored())
-
-
-async def _is(fact: bool) -> bool:
-    return fact
 
 
 # Lost, stopped, killed.
@@ -520,7 +501,7 @@ async def test_connections_closed_by_an_operator_are_made_again(
     async with ledger.load(outbox):
         await ledger.accepts_more(outbox)
         await ctl("close_all_connections", "an operator's reason")
-        await eventually(lambda: _is(told == [True, False, True]))
+        await eventually(lambda: told == [True, False, True])
         await ledger.accepts_more(outbox)
     ledger.agrees_with(await place.stored())
 
@@ -625,4 +606,4 @@ async def test_the_late_return_of_an_unknown_publish_is_no_answer_to_its_retry(
     await outbox.publish(one)
     assert await place.stored() == [(one.tracking_id, one.to_json())]
     # And the return did come late.
-    await eventually(lambda: _is("Unhandled message" in caplog.text))
+    await eventually(lambda: "Unhandled message" in caplog.text)

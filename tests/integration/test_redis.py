@@ -8,7 +8,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,9 +21,11 @@ import uvloop
 
 from gateway.redis.store import RedisStore
 from pipeline.answer import Answer, accepted
-from pipeline.facts import Claim, Client, Reservation
+from pipeline.facts import Client, Reservation
 from pipeline.ports import Begun, ClaimLost, QuotaExceeded, Replay, StoreUnavailable
+from tests.contract.stores import claim_on, used_by
 from tests.support.servers import HOST, RedisServer, free_port
+from tests.support.waiting import eventually, once_served
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
@@ -75,37 +77,21 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisStore]:
 
 async def recovered(store: RedisStore) -> None:
     """Wait until the store serves again, all by itself."""
-    await eventually(store.ping)
-
-
-async def eventually(step: Callable[[], Awaitable[Any]]) -> Any:
-    """What ``step`` gives as soon as the store carries it out."""
-    async with asyncio.timeout(SOON):
-        while True:
-            with suppress(StoreUnavailable):
-                return await step()
-            await asyncio.sleep(0.02)
+    await once_served(store.ping, StoreUnavailable)
 
 
 async def closed(writers: list[asyncio.StreamWriter]) -> None:
     """Wait until a server that is played here has closed all of its connections."""
-    async with asyncio.timeout(SOON):
-        while not all(writer.is_closing() for writer in writers):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: all(writer.is_closing() for writer in writers))
 
 
 def some_client() -> Client:
     return Client(f"client {secrets.token_hex(8)}")
 
 
-def claim_on(client: Client, key: str = "key") -> Claim:
-    return Claim.on(client, key, b"f" * 32)
-
-
-async def used_by(store: RedisStore, client: Client) -> int:
-    asked = await store.take(Client(client.name, daily_quota=0), TODAY, "ask", None)
-    assert isinstance(asked, QuotaExceeded)
-    return asked.used
+def lone_node() -> RedisServer:
+    """The one node of a Redis Cluster."""
+    return RedisServer(cluster_enabled="yes", cluster_port=str(free_port()))
 
 
 async def do_everything(store: RedisStore, client: Client) -> None:
@@ -216,28 +202,19 @@ async def test_no_idempotency_key_is_kept(store: RedisStore, direct: redis.Redis
             assert direct.get(key) in {b"1", b"3", str(YESTERDAY).encode(), b"returned"}
             continue
         record = direct.hgetall(key)
-        assert record.pop(b"f") == b"f" * 32
+        assert record.pop(b"f") == claim_on(some_client()).fingerprint
         assert set(record) <= {b"t", b"l", b"a", b"d"} or record == {b"r": b"v1"}
-
-
-class ClusterNode(RedisServer):
-    """The one node of a Redis Cluster."""
-
-    def _launch(self) -> None:
-        options = {"bind": HOST, "port": self.port, "cluster-port": free_port(), "cluster-enabled": "yes"}
-        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        self._spawn("server", [self._binary, "--dir", self.directory, "--save", "", *words])
 
 
 async def test_all_keys_of_a_client_lie_in_one_slot(redis_server: RedisServer) -> None:
     """A Redis Cluster carries out every step, and finds all of a client's keys in one slot."""
-    with ClusterNode() as node, redis.Redis.from_url(node.url) as direct:
+    with lone_node() as node, redis.Redis.from_url(node.url) as direct:
         direct.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
         async with opened(node.url, **PATIENTLY) as store:
             for name in ("x", "{x}", "}{", "a b", "نام"):
                 client = Client(name)
                 # The node takes a moment to see that it is the whole cluster.
-                await eventually(partial(store.begin, claim_on(client)))
+                await once_served(partial(store.begin, claim_on(client)), StoreUnavailable)
                 await do_everything(store, client)
                 slots = {direct.execute_command("CLUSTER KEYSLOT", key) for key in direct.scan_iter()}
                 assert len(slots) == 1
@@ -247,7 +224,7 @@ async def test_all_keys_of_a_client_lie_in_one_slot(redis_server: RedisServer) -
 async def test_a_cluster_of_one_node(redis_server: RedisServer) -> None:
     """The Cluster's own URL does what the server's does. Larger ones: tests/cluster, tests/contract."""
     told: list[bool] = []
-    with ClusterNode() as node, redis.Redis.from_url(node.url) as direct:
+    with lone_node() as node, redis.Redis.from_url(node.url) as direct:
         url = node.url.replace("redis:", "redis+cluster:")
         async with opened(url, on_connection=told.append) as store:
             with pytest.raises(StoreUnavailable, match="no node serves 16384 of the hash slots"):
@@ -255,7 +232,7 @@ async def test_a_cluster_of_one_node(redis_server: RedisServer) -> None:
             direct.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             await recovered(store)
             assert told == [True]
-            await eventually(partial(do_everything, store, some_client()))
+            await once_served(partial(do_everything, store, some_client()), StoreUnavailable)
             await asyncio.to_thread(node.kill)
             with pytest.raises(
                 StoreUnavailable, match=f"cluster of {HOST}:{node.port}: {HOST}:{node.port}: "
@@ -295,7 +272,7 @@ async def test_restart(server: RedisServer, caplog: pytest.LogCaptureFixture) ->
         await store.complete(done, accepted(done.tracking_id))
         assert told == [True]
         await asyncio.to_thread(server.restart)
-        assert await eventually(lambda: store.begin(claim_on(client, "done"))) == Replay(
+        assert await once_served(lambda: store.begin(claim_on(client, "done")), StoreUnavailable) == Replay(
             accepted(done.tracking_id)
         )
         await store.complete(held, accepted(held.tracking_id))
@@ -422,7 +399,7 @@ async def test_a_step_that_was_given_up_before_it_was_sent_is_never_sent(server:
         with pytest.raises(StoreUnavailable, match="no answer"):
             await store.begin(claim_on(client))
     try:
-        assert await eventually(partial(store.begin, claim_on(client))) == Begun()
+        assert await once_served(partial(store.begin, claim_on(client)), StoreUnavailable) == Begun()
     finally:
         await store.close()
 
@@ -568,7 +545,7 @@ async def test_read_only_replica(server: RedisServer, direct: redis.Redis) -> No
                 await store.begin(claim_on(client))
         finally:
             direct.replicaof("NO", "ONE")
-        assert await eventually(lambda: store.begin(claim_on(client))) == Begun()
+        assert await once_served(lambda: store.begin(claim_on(client)), StoreUnavailable) == Begun()
         assert told[:3] == [True, False, True]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import schemas
-from tests.support.gateways import NUMBER, TEXT, Backend, Gateway, consume
+from tests.support.broker import consume
+from tests.support.gateways import NUMBER, TEXT, Backend, Gateway
 
 
 def test_a_valid_request_gets_exactly_the_202_of_the_contract(gateway: Gateway) -> None:

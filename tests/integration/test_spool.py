@@ -22,11 +22,12 @@ from typing import Any, Self
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.support.disks import fill, small_disk
 from tests.support.gateways import SEND, Backend, Gateway, key_of
+from tests.support.scrape import value
 from tests.support.servers import RabbitServer, RedisServer, installed
+from tests.support.waiting import until
 
 OUTAGE_SECONDS = float(os.environ.get("SPOOL_OUTAGE_SECONDS", "5"))
 PATIENT_SECONDS = 90.0
@@ -114,7 +115,7 @@ class Load:
     def accept_more(self, messages: int) -> None:
         """Wait until so many more were accepted."""
         wanted = sum(self.accepted) + messages
-        eventually(lambda: sum(self.accepted) >= wanted)
+        until(lambda: sum(self.accepted) >= wanted, seconds=PATIENT_SECONDS)
 
     def _send(self, sender: int) -> None:
         with httpx.Client(base_url=self.url, timeout=25) as http:
@@ -154,13 +155,6 @@ class Load:
         assert all(len(found) == 1 for found in self.ids.values())
 
 
-def eventually(condition: Callable[[], bool], seconds: float = PATIENT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
 def health(gateway: Gateway) -> tuple[int, Any]:
     answer = gateway.http.get("/readyz")
     return answer.status_code, answer.json()
@@ -178,17 +172,8 @@ def until_status(gateway: Gateway, status: str) -> Any:
             return bool(found["status"] == status)
         return False
 
-    eventually(reached)
+    until(reached, seconds=PATIENT_SECONDS)
     return found["dependencies"]
-
-
-def value(gateway: Gateway, name: str, **labels: str) -> float:
-    families: Any = parse_text(gateway.http.get("/metrics").text)
-    for family in families:
-        for sample in family.samples:
-            if sample.name == name and sample.labels == labels:
-                return float(sample.value)
-    return 0.0
 
 
 def refusals_of_publish(gateway: Gateway) -> list[Any]:
@@ -232,7 +217,7 @@ def test_an_outage_under_load_and_a_kill_in_it_and_after_it_cost_nothing(
             most = max(most, now)
             return now < most
 
-        eventually(is_moving)
+        until(is_moving, seconds=PATIENT_SECONDS)
         gateway.kill()
         gateway.start(ready=False)
         load.accept_more(50)
@@ -263,7 +248,7 @@ def test_two_workers_share_a_spool_while_rabbitmq_is_blocked(
             rabbit.ctl("set_vm_memory_high_watermark", "0.000001")
             dependencies = until_status(gateway, "degraded")
             load.accept_more(100)
-        eventually(lambda: value(gateway, "sms_connection_up", dependency="broker") == 0)
+        until(lambda: value(gateway, "sms_connection_up", dependency="broker") == 0)
         dependencies = until_status(gateway, "degraded")
         assert "has blocked publishing" in dependencies["broker"]["last_error"]
         assert re.match(r"\d+ messages wait, the oldest for", dependencies["spool"]["last_error"])
@@ -318,7 +303,7 @@ def test_a_full_queue_is_an_outage(
         return len(set(found)) == len(texts)
 
     # The delivery side makes room, again and again.
-    eventually(all_have_arrived)
+    until(all_have_arrived, seconds=PATIENT_SECONDS)
     assert list(dict.fromkeys(found)) == texts
     until_status(gateway, "ready")
     rabbit.ctl("clear_policy", name)

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import redis
 
 from tests.support.servers import HOST, RabbitServer, RedisServer, Server, exchange, free_port
+from tests.support.waiting import until
 
 # How long a node may be silent before the others call it dead. Short, for the tests' sake, and still longer than the
 # pauses of a busy machine.
@@ -34,18 +35,15 @@ SETTLED_WITHIN_SECONDS = 90.0
 T = TypeVar("T")
 
 
-def until(found: Callable[[], T | None], what: str, seconds: float = SETTLED_WITHIN_SECONDS) -> T:
+def settled(found: Callable[[], T | None], what: str) -> T:
     """What ``found`` gives as soon as that is true; errors of servers that are not ready count as "not yet"."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if result := found():
-                return result
-        except (OSError, RuntimeError, redis.RedisError) as error:
-            last = error
-        time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds:g} s; the last error was {last!r}")
+    return until(
+        found,
+        what,
+        SETTLED_WITHIN_SECONDS,
+        every_seconds=0.1,
+        passing_over=(OSError, RuntimeError, redis.RedisError),
+    )
 
 
 @contextlib.contextmanager
@@ -117,28 +115,16 @@ def started(servers: Sequence[Server]) -> None:
 
 
 class RedisNode(RedisServer):
-    """A Redis with options of its own, each name and value as in redis.conf."""
+    """A Redis that wants a password, and may have a primary or replicas."""
 
     def __init__(self, **options: str) -> None:
-        super().__init__()
-        self._options = {name.replace("_", "-"): value for name, value in options.items()}
-
-    def _launch(self) -> None:
-        options = {
-            "bind": HOST,
-            "port": str(self.port),
-            "dir": str(self.directory),
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": "",
+        super().__init__(
             # Replicas get their first copy at once and over the network, and answer soon whatever the load.
-            "repl-diskless-sync-delay": "0",
-            "requirepass": PASSWORD,
-            "masterauth": PASSWORD,
-            **self._options,
-        }
-        words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
-        self._spawn("server", [self._binary, *words])
+            repl_diskless_sync_delay="0",
+            requirepass=PASSWORD,
+            masterauth=PASSWORD,
+            **options,
+        )
 
     def _answers(self) -> bool:
         return wants_password(self)
@@ -206,7 +192,7 @@ class RedisWithSentinels(Cluster):
                 return None
             return servers[0] if is_primary(servers[0]) else None
 
-        return until(found, "one primary")
+        return settled(found, "one primary")
 
     def _form(self) -> None:
         started(self.servers)
@@ -227,7 +213,7 @@ class RedisWithSentinels(Cluster):
                 replication = client.info("replication")
             return bool(replication["connected_slaves"] == 1 and replication["slave0"]["state"] == "online")
 
-        until(whole, "a primary with its replica, under three Sentinels")
+        settled(whole, "a primary with its replica, under three Sentinels")
 
 
 class ClusterNode(RedisNode):
@@ -267,7 +253,7 @@ class RedisCluster(Cluster):
                     return node
             return None
 
-        return until(found, f"a node that serves {key}")
+        return settled(found, f"a node that serves {key}")
 
     @contextlib.contextmanager
     def moving(self, key: str) -> Iterator[None]:
@@ -289,7 +275,7 @@ class RedisCluster(Cluster):
                 for client in (there, here):
                     client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there_id)
                 # What the others still say of it may reach either of the two, and be believed for a moment.
-                until(lambda: all(self._owner(node, slot) == there_id for node in self.nodes), "one owner")
+                settled(lambda: all(self._owner(node, slot) == there_id for node in self.nodes), "one owner")
 
     def replica_of(self, primary: ClusterNode) -> ClusterNode:
         """A replica of one of the primaries."""
@@ -301,7 +287,7 @@ class RedisCluster(Cluster):
                         return node
             return None
 
-        return until(found, "a replica")
+        return settled(found, "a replica")
 
     @staticmethod
     def _owner(node: ClusterNode, slot: int) -> object:
@@ -321,13 +307,13 @@ class RedisCluster(Cluster):
                 # Each with an epoch of its own, so that nothing is left to be settled by chance.
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
         for node in self.nodes[1:]:
-            until(partial(self._introduced, node), "nodes that know each other")
+            settled(partial(self._introduced, node), "nodes that know each other")
         for primary, replica in zip(primaries, replicas, strict=True):
             with plain(primary) as client:
                 its_id = client.execute_command("CLUSTER", "MYID")
             with plain(replica) as client:
                 # Refused as long as it does not know the other one.
-                until(partial(client.execute_command, "CLUSTER", "REPLICATE", its_id), "a replica")
+                settled(partial(client.execute_command, "CLUSTER", "REPLICATE", its_id), "a replica")
 
     def _introduced(self, node: ClusterNode) -> bool:
         """Whether a node and the first one know each other; if not, it is introduced to it, perhaps again."""
@@ -359,7 +345,7 @@ class RedisCluster(Cluster):
                     return False
             return True
 
-        until(whole, "three primaries with three replicas")
+        settled(whole, "three primaries with three replicas")
 
 
 class RabbitNode(RabbitServer):
@@ -415,7 +401,7 @@ class RabbitCluster(Cluster):
             leaders = dict(line.split("\t") for line in listed.splitlines())
             return next((node for node in self.running() if node.node == leaders.get(queue)), None)
 
-        return until(found, f"a leader of the queue {queue}")
+        return settled(found, f"a leader of the queue {queue}")
 
     def _form(self) -> None:
         self.first.start()
@@ -433,4 +419,4 @@ class RabbitCluster(Cluster):
                     return False
             return True
 
-        until(whole, "three nodes that see each other")
+        settled(whole, "three nodes that see each other")

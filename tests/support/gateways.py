@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import aiormq
 import httpx
+
+from tests.support.broker import consume
+from tests.support.servers import free_port
 
 SEND = "/api/v1/sms/send"
 TEXT = "A text that may stand nowhere but in the envelope"
@@ -93,21 +95,6 @@ class Backend:
         with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
             rows = connection.execute("DELETE FROM messages RETURNING position, body").fetchall()
         return [json.loads(body) for _, body in sorted(rows)]
-
-
-async def consume(url: str, queue: str) -> list[tuple[Any, bytes]]:
-    """Take every message off a queue: its properties and its body."""
-    connection = await aiormq.connect(url)
-    try:
-        channel = await connection.channel()
-        found: list[tuple[Any, bytes]] = []
-        while True:
-            message = await channel.basic_get(queue, no_ack=True)
-            if message.delivery.name == "Basic.GetEmpty":
-                return found
-            found.append((message.header.properties, message.body))
-    finally:
-        await connection.close()
 
 
 class Gateway:
@@ -217,14 +204,6 @@ class Gateway:
         self.http.close()
         if self.process is not None and self.process.poll() is None:
             self.stop()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -191,10 +191,14 @@ S = TypeVar("S")
 
 
 class RedisServer(Server):
-    """A Redis that appends every write to a file, flushed every second: the gateway's advice for real use."""
+    """A Redis that appends every write to a file, flushed every second: the gateway's advice for real use.
 
-    def __init__(self) -> None:
+    ``options`` are further ones, each as in redis.conf but for underscores.
+    """
+
+    def __init__(self, **options: str) -> None:
         self._binary = redis_binary()
+        self._options = {name.replace("_", "-"): value for name, value in options.items()}
         super().__init__()
 
     @property
@@ -210,10 +214,10 @@ class RedisServer(Server):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            **self._options,
         }
-        self._spawn(
-            "server", [self._binary, *(word for key in options for word in (f"--{key}", options[key]))]
-        )
+        words = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
+        self._spawn("server", [self._binary, *words])
 
     def _answers(self) -> bool:
         return exchange(self.port, b"PING\r\n").startswith(b"+PONG")

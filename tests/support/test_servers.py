@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiormq
@@ -17,7 +16,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from tests.support.broker import channel_of, consume
 from tests.support.servers import RabbitServer, RedisServer, Server, ServerMissing, installed
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 INSTALLER = ROOT / "tests" / "install-servers.sh"
@@ -53,15 +54,6 @@ def alive(pid: int) -> bool:
     return bool(states.stdout.strip()) and "Z" not in states.stdout
 
 
-def eventually(condition: Callable[[], bool], within_seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def test_redis_keeps_what_it_has_taken_through_a_kill(redis: RedisServer) -> None:
     with contextlib.closing(redis_client(redis)) as client:
         client.set("taken", "kept")
@@ -87,31 +79,18 @@ def test_redis_stops_while_it_is_paused_and_starts_again(redis: RedisServer) -> 
 
 
 async def declare_and_publish(url: str, queue: str) -> None:
-    connection = await aiormq.connect(url)
-    try:
-        channel = await connection.channel()
+    async with channel_of(url) as channel:
         await channel.queue_declare(queue, durable=True)
         await channel.basic_publish(
             b"kept", routing_key=queue, properties=aiormq.spec.Basic.Properties(delivery_mode=2)
         )
-    finally:
-        await connection.close()
-
-
-async def take(url: str, queue: str) -> bytes:
-    connection = await aiormq.connect(url)
-    try:
-        channel = await connection.channel()
-        return (await channel.basic_get(queue, no_ack=True)).body
-    finally:
-        await connection.close()
 
 
 async def test_rabbit_keeps_what_it_has_confirmed_through_a_kill(rabbit: RabbitServer) -> None:
     await declare_and_publish(rabbit.url, "survivor")
     rabbit.kill()
     rabbit.start()
-    assert await take(rabbit.url, "survivor") == b"kept"
+    assert [body for _, body in await consume(rabbit.url, "survivor")] == [b"kept"]
     rabbit.ctl("delete_queue", "survivor")
 
 
@@ -164,8 +143,8 @@ with RedisServer() as server:
         pid, directory = run.stdout.readline().split()
         assert alive(int(pid))
         run.send_signal(end)
-    assert eventually(lambda: not alive(int(pid)))
-    assert eventually(lambda: not Path(directory).exists())
+    until(lambda: not alive(int(pid)))
+    until(lambda: not Path(directory).exists())
 
 
 def test_a_server_that_cannot_start_says_why() -> None:

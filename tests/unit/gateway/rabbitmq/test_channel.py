@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import aiormq
@@ -17,6 +17,7 @@ from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerUnknown
 from tests.support.amqp_peer import Peer, listening
+from tests.support.waiting import eventually
 
 KIND = Kind("x", "r", "t", "a", mandatory=True)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -50,12 +51,6 @@ def publish(channel: ConfirmChannel, message_id: str, body: bytes = BODY) -> asy
 async def iterations(count: int = 3) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def outcomes(*publishing: asyncio.Task[None]) -> list[type[BaseException] | None]:

@@ -21,6 +21,7 @@ from gateway.spool.outbox import SpoolingOutbox
 from pipeline.envelope import Envelope
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import envelope, usable
+from tests.support.waiting import eventually
 
 AWAY = BrokerRefused("RabbitMQ is not connected: connection refused")
 DOUBT = BrokerUnknown("no confirm within 5 s")
@@ -95,9 +96,7 @@ async def waiting(outbox: SpoolingOutbox) -> list[str]:
 
 
 async def until_empty(outbox: SpoolingOutbox) -> None:
-    async with asyncio.timeout(30):
-        while outbox.spool.is_waited_in():
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not outbox.spool.is_waited_in())
 
 
 async def publish(outbox: SpoolingOutbox, count: int = 1) -> list[str]:
