@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.support import quiet
 from tests.support.clusters import RabbitCluster, RedisCluster, RedisWithSentinels
 from tests.support.servers import RabbitServer, RedisServer, installed
 
 # A run in the background (`make test &`) is started with Ctrl-C ignored, and so would be every process that the tests
 # start, and which some of them interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SERVERS = {"redis_server", "rabbit_server"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for a server needs one. Where a parameter decides it, the parameter is marked."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Around everything, fixtures included, and outside of the test's own time."""
+    with quiet.alone() if item.get_closest_marker("quiet") else quiet.among_others():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

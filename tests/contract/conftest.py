@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.facts import Client
-from tests.contract.stores import ON_CLUSTERS, STORES, Construct, OpenStore, Store
+from tests.contract.stores import ON_CLUSTERS, ON_SERVERS, STORES, Construct, OpenStore, Store
+from tests.support.needs import params
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=pytest.mark.cluster if name in ON_CLUSTERS else ()) for name in STORES]
-)
+@pytest.fixture(params=params(STORES, servers=ON_SERVERS, clusters=ON_CLUSTERS))
 def construct(request: pytest.FixtureRequest) -> Construct:
     """Makes stores of one kind that share their data."""
     return STORES[request.param](request)

@@ -159,6 +159,8 @@ HARNESSES: dict[str, MakeHarness] = {
 OUTBOXES = {**HARNESSES, "spooling": _spooling}
 """Those, and what carries messages but no heartbeats of its own."""
 
+ON_SERVERS = OUTBOXES.keys() - {"embedded"}
+
 
 def envelope(text: str = "Hello", tracking_id: str | None = None) -> Envelope:
     """A valid one, with a tracking_id of its own unless it is given one."""

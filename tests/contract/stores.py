@@ -91,8 +91,8 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Construct]] = {
     "redis-sentinel": _redis_sentinel,
     "redis-cluster": _redis_cluster,
 }
+ON_SERVERS = {"redis"}
 ON_CLUSTERS = {"redis-sentinel", "redis-cluster"}
-"""Those that need a cluster of servers: `make test-cluster` runs them."""
 
 NAMES = (
     "a",

@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from pipeline.ports import BrokerRefused, BrokerUnknown
-from tests.contract.outboxes import HARNESSES, Harness, LivingBus
+from tests.contract.outboxes import HARNESSES, ON_SERVERS, Harness, LivingBus
+from tests.support.needs import params
 
 
-@pytest.fixture(params=HARNESSES)
+@pytest.fixture(params=params(HARNESSES, servers=ON_SERVERS))
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     """A place of the test's own."""
     async with HARNESSES[request.param](request) as harness:

@@ -11,10 +11,11 @@ import pytest
 
 import schemas
 from pipeline.ports import BrokerRefused
-from tests.contract.outboxes import OUTBOXES, Harness, LivingOutbox, envelope, usable
+from tests.contract.outboxes import ON_SERVERS, OUTBOXES, Harness, LivingOutbox, envelope, usable
+from tests.support.needs import params
 
 
-@pytest.fixture(params=OUTBOXES)
+@pytest.fixture(params=params(OUTBOXES, servers=ON_SERVERS))
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     """A place of the test's own."""
     async with OUTBOXES[request.param](request) as harness:

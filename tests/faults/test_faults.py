@@ -16,6 +16,8 @@ from tests.support.servers import RabbitServer, RedisServer
 
 SEED = 1
 
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
@@ -24,7 +26,7 @@ def servers() -> Iterator[Servers]:
         yield servers
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_promise_is_kept(servers: Servers, kind: str) -> None:
     episode = play(servers, SEED, [fault for fault in FAULTS if fault.kind == kind], say)

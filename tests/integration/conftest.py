@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from tests.support.gateways import Backend, Gateway
+from tests.support.needs import params
 
-BACKENDS = ("servers", "embedded")
+BACKENDS = params(["servers", "embedded"], servers={"servers"})
 
 
 def make_backend(name: str, request: pytest.FixtureRequest, directory: Path) -> Backend:
@@ -28,11 +29,15 @@ def make_backend(name: str, request: pytest.FixtureRequest, directory: Path) -> 
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Gateway, Backend]]:
-    """A gateway for every test that leaves it as it was, and where it keeps its state."""
+    """A gateway for every test that leaves it as it was, and where it keeps its state.
+
+    Whatever these tests send it, nothing of it may be a bug.
+    """
     directory = tmp_path_factory.mktemp(f"gateway-{request.param}")
     backend = make_backend(request.param, request, directory)
     with Gateway(directory, backend.environ()) as running:
         yield running, backend
+        assert [line for line in running.log_lines() if line["level"] in {"ERROR", "CRITICAL"}] == []
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 Rows = dict[str, list[dict[str, Any]]]
 
+pytestmark = [pytest.mark.servers, pytest.mark.quiet, pytest.mark.timeout(600)]
+
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
@@ -43,7 +45,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     return {table["name"]: table["rows"] for table in found["tables"]}
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("table", "column", "sizes"),
     [
@@ -66,7 +67,6 @@ def test_every_size_has_its_row_of_figures(rows: Rows, table: str, column: str, 
     assert min(figures) >= 0
 
 
-@pytest.mark.timeout(600)
 def test_bytes_on_every_way_are_counted(rows: Rows) -> None:
     """They are what bandwidth is reckoned from."""
     assert [row["way"] for row in rows["wire"]] == [
@@ -78,7 +78,6 @@ def test_bytes_on_every_way_are_counted(rows: Rows) -> None:
     assert all(row["to it bytes"] > 100 for row in rows["wire"])
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "with a key" in kind])
 def test_the_record_of_a_key_keeps_to_its_budget(rows: Rows, kind: str) -> None:
     """Millions of them lie in memory for a day: by Redis's own account of one, and by what all of them add."""
@@ -88,7 +87,6 @@ def test_the_record_of_a_key_keeps_to_its_budget(rows: Rows, kind: str) -> None:
     assert record["used_memory"] <= BUDGET_BYTES
 
 
-@pytest.mark.timeout(600)
 def test_expired_claims_are_cleaned_up_under_load(rows: Rows) -> None:
     """And current ones are not."""
     assert [row["cleaned/s"] > 0 for row in rows["claims"]] == [False, False, True]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 import uuid
@@ -32,12 +31,12 @@ from tests.support.gateways import (
     raw_connection,
     read_answer,
 )
+from tests.support.needs import on_embedded, on_servers
 from tests.support.scrape import samples, value
-from tests.support.servers import RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer, accepts
+from tests.support.waiting import until
 
 StartGateway = Callable[..., Gateway]
-
-on_servers = pytest.mark.parametrize("own_backend", ["servers"], indirect=True)
 
 
 def head_of(length: int) -> bytes:
@@ -55,6 +54,7 @@ def head_of(length: int) -> bytes:
 # Health.
 
 
+@on_embedded
 def test_liveness_asks_nobody(start_gateway: StartGateway) -> None:
     """``/healthz`` is 200 although neither the store nor the broker is there; ``/readyz`` names both and is 503."""
     gateway = start_gateway(
@@ -82,15 +82,23 @@ def test_readiness_names_each_dependency(gateway: Gateway) -> None:
     assert [dependency["state"] for dependency in report["dependencies"].values()] == ["up", "up"]
 
 
-def test_sends_without_a_store_or_a_broker_are_refused_and_cost_nothing(start_gateway: StartGateway) -> None:
-    """Nothing to connect to: 503 with Retry-After, quickly, and the process stays up."""
-    gateway = start_gateway(
-        ready=False, REDIS_URL="redis://127.0.0.1:1/0", RABBITMQ_URL="amqp://127.0.0.1:1/"
-    )
+def test_a_send_without_a_store_is_refused_at_once_and_leaves_nothing(
+    start_gateway: StartGateway, own_backend: Backend
+) -> None:
+    """Nothing to connect to, where the broker takes messages: 503 with Retry-After, and nothing on the queue."""
+    gateway = start_gateway(ready=False, REDIS_URL="redis://127.0.0.1:1/0")
+    until(lambda: value(gateway, "sms_connection_up", dependency="broker") == 1, "the broker")
     for key in (None, uuid.uuid4().hex):
-        answer = gateway.send(key=key)
-        assert (answer.status_code, answer.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
-        assert int(answer.headers["retry-after"]) >= 1
+        took_seconds = []
+        # The best of three: others use the machine.
+        for _ in range(3):
+            started = time.monotonic()
+            answer = gateway.send(key=key)
+            took_seconds.append(time.monotonic() - started)
+            assert (answer.status_code, answer.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert min(took_seconds) < 0.1
+    assert own_backend.take_all() == []
 
 
 @on_servers
@@ -114,13 +122,19 @@ def test_a_store_that_hangs_refuses_a_send_within_a_second(
 
 
 def test_a_broker_that_is_down_gives_the_quota_back(start_gateway: StartGateway) -> None:
-    """A refusal of the broker's leaves the quota as it was, with and without a key, and the key free."""
+    """A refusal of the broker's leaves the quota as it was, with and without a key, and the key free; and soon."""
     gateway = start_gateway(ready=False, RABBITMQ_URL="amqp://127.0.0.1:1/")
-    gateway.wait("/healthz")
-    for key in (None, None, uuid.uuid4().hex, uuid.uuid4().hex, None):
+    until(lambda: value(gateway, "sms_connection_up", dependency="store") == 1, "the store")
+    took_seconds = []
+    for key in (None, None, "free", "free", None):
+        started = time.monotonic()
         answer = gateway.send("refunded", key)
+        took_seconds.append(time.monotonic() - started)
         assert answer.json()["error_code"] == "SERVICE_UNAVAILABLE"
         assert answer.headers["ratelimit"].startswith('"daily";r=2;')
+        assert "idempotent-replayed" not in answer.headers
+    # What the contract promises of a broker that is known to be down; the best of five: others use the machine.
+    assert min(took_seconds) < 0.1
 
 
 def test_without_the_store_a_stage_can_be_told_to_allow(
@@ -133,10 +147,8 @@ def test_without_the_store_a_stage_can_be_told_to_allow(
     )
     gateway = start_gateway(ready=False, REDIS_URL="redis://127.0.0.1:1/0", GATEWAY_CONFIG=str(config))
     key = uuid.uuid4().hex
-    deadline = time.monotonic() + 20
-    while (answer := gateway.send(key=key)).status_code != 202 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert answer.status_code == 202
+    until(lambda: gateway.send(key=key).status_code == 202, "a send that is served")
+    answer = gateway.send(key=key)
     again = gateway.send(key=key)
     # The store forgot, the derivation did not: the delivery side drops the second one.
     assert again.json()["tracking_id"] == answer.json()["tracking_id"]
@@ -197,6 +209,7 @@ def test_the_metrics_of_the_contract_are_there_by_name_and_label(start_gateway: 
     assert value(gateway, "sms_requests_in_flight") == 0
 
 
+@on_embedded
 def test_a_refusal_for_want_of_providers_is_counted(start_gateway: StartGateway) -> None:
     """Smart selection without a usable provider counts by client."""
     gateway = start_gateway(PROVIDERS_CONFIG="{}")
@@ -234,28 +247,23 @@ def test_one_scrape_is_the_sum_over_all_workers(start_gateway: StartGateway) -> 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: gateway.send(), range(200)))
     assert {answer.status_code for answer in answers} <= {202, 503}
-    deadline = time.monotonic() + 20
-    while value(gateway, "sms_send_requests_total") != 200 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    until(lambda: value(gateway, "sms_send_requests_total") == 200, "the sum of both")
     # A worker that answers has carried over its own counts; so once it is 200, both have.
     assert {value(gateway, "sms_send_requests_total") for _ in range(5)} == {200}
     assert value(gateway, "sms_providers_config_total") == 4
-    deadline = time.monotonic() + 20
-    while value(gateway, "sms_connection_up", dependency="broker") != 2 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert value(gateway, "sms_connection_up", dependency="broker") == 2
-    instances = {line["instance_id"] for line in gateway.log_lines() if line["message"] == "serving"}
+
+    def are_both_connected() -> bool:
+        return value(gateway, "sms_connection_up", dependency="broker") == 2
+
+    def serving() -> list[str]:
+        return [line["instance_id"] for line in gateway.log_lines() if line["message"] == "serving"]
+
+    until(are_both_connected, "both connections")
+    instances = serving()
     assert len(instances) == 2
     victim = int(next(iter(instances)).rsplit("-", 2)[1])
     os.kill(victim, signal.SIGKILL)
-    lines: list[dict[str, Any]] = []
-    while time.monotonic() < deadline + 20:
-        lines = [line for line in gateway.log_lines() if line["message"] == "serving"]
-        if len(lines) == 3 and value(gateway, "sms_connection_up", dependency="broker") == 2:
-            break
-        time.sleep(0.2)
-    assert len(lines) == 3
-    assert value(gateway, "sms_connection_up", dependency="broker") == 2
+    until(lambda: len(serving()) == 3 and are_both_connected(), "a third worker")
     assert value(gateway, "sms_send_requests_total") == 200
     assert gateway.stop() == 0
 
@@ -277,6 +285,7 @@ def test_two_workers_share_keys_and_quotas(start_gateway: StartGateway, own_back
 # Logs.
 
 
+@on_embedded
 def test_every_request_is_one_line_of_json(start_gateway: StartGateway) -> None:
     """Accepted or refused, a request has one line, with what is known of it and no more."""
     gateway = start_gateway()
@@ -319,9 +328,7 @@ def test_every_request_is_one_line_of_json(start_gateway: StartGateway) -> None:
 def test_the_first_start_warns_of_nothing(start_gateway: StartGateway) -> None:
     """A file, or exchanges and queues, that are not there yet are made without a word that worries."""
     gateway = start_gateway(HEARTBEAT_INTERVAL_SECONDS="1")
-    deadline = time.monotonic() + 20
-    while not value(gateway, "sms_heartbeats_total", outcome="sent") and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: value(gateway, "sms_heartbeats_total", outcome="sent"), "a heartbeat")
     assert [line for line in gateway.log_lines() if line["level"] not in {"DEBUG", "INFO"}] == []
 
 
@@ -339,6 +346,7 @@ def test_who_closes_stdout_is_served_without_a_log(tmp_path: Path, workers: int,
     assert gateway.log_text() == ""
 
 
+@on_embedded
 def test_the_log_level_is_honoured(start_gateway: StartGateway) -> None:
     """At WARNING a send leaves no line."""
     gateway = start_gateway(LOG_LEVEL="WARNING")
@@ -429,19 +437,10 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0(start_gateway: StartGatew
     head = head_of(len(body))
     with raw_connection(gateway) as connection:
         connection.sendall(head + body[:5])
-        while value(gateway, "sms_requests_in_flight") != 1:
-            time.sleep(0.02)
+        until(lambda: value(gateway, "sms_requests_in_flight") == 1)
         ending = threading.Thread(target=gateway.stop)
         ending.start()
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", gateway.port), timeout=1).close()
-            except ConnectionError:
-                break
-            time.sleep(0.05)
-        else:
-            pytest.fail("new connections are still taken")
+        until(lambda: not accepts(gateway.port), "new connections are refused", seconds=5)
         connection.sendall(body[5:])
         assert read_answer(connection)[0] == 202
         ending.join()
@@ -450,14 +449,14 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0(start_gateway: StartGatew
     assert any("stopping" in line["message"] for line in gateway.log_lines())
 
 
+@on_embedded
 def test_sigterm_does_not_wait_for_a_body_that_does_not_arrive(start_gateway: StartGateway) -> None:
     """A dripping body is given up early when the process is told to end, with its 408."""
     gateway = start_gateway()
     head = head_of(100)
     with raw_connection(gateway) as connection:
         connection.sendall(head)
-        while value(gateway, "sms_requests_in_flight") != 1:
-            time.sleep(0.02)
+        until(lambda: value(gateway, "sms_requests_in_flight") == 1)
         started = time.monotonic()
         assert gateway.stop() == 0
         assert time.monotonic() - started < 9
@@ -472,25 +471,19 @@ def test_sigterm_does_not_wait_for_a_broker_that_hangs(
     gateway = start_gateway()
     with rabbit_server.paused(), ThreadPoolExecutor(1) as pool:
         sending = pool.submit(gateway.send)
-        while value(gateway, "sms_requests_in_flight") != 1 and not sending.done():
-            time.sleep(0.02)
+        until(lambda: value(gateway, "sms_requests_in_flight") == 1 or sending.done())
         started = time.monotonic()
         assert gateway.stop() == 0
         assert time.monotonic() - started < 15
         assert sending.result().json()["error_code"] == "OUTCOME_UNKNOWN"
 
 
+@on_embedded
 def test_workers_end_with_a_supervisor_that_is_killed(start_gateway: StartGateway) -> None:
     """After SIGKILL of the supervisor its workers end by themselves, and the port is free for the next gateway."""
     gateway = start_gateway(workers=2)
     gateway.kill()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", gateway.port), timeout=1).close()
-        except ConnectionError:
-            break
-        time.sleep(0.1)
+    until(lambda: not accepts(gateway.port), "the end of the workers")
     gateway.start()
     assert gateway.send().status_code == 202
 
@@ -504,6 +497,7 @@ def test_an_idle_gateway_ends_at_once(start_gateway: StartGateway, workers: int)
     assert "Traceback" not in gateway.log_text()
 
 
+@on_embedded
 def test_more_than_the_bound_in_flight_is_refused_at_once(start_gateway: StartGateway) -> None:
     """With MAX_IN_FLIGHT requests waiting for their bodies the next send is refused, and served once one is done."""
     gateway = start_gateway(MAX_IN_FLIGHT="2")
@@ -512,8 +506,7 @@ def test_more_than_the_bound_in_flight_is_refused_at_once(start_gateway: StartGa
     with raw_connection(gateway) as first, raw_connection(gateway) as second:
         for connection in (first, second):
             connection.sendall(head)
-        while value(gateway, "sms_requests_in_flight") != 2:
-            time.sleep(0.02)
+        until(lambda: value(gateway, "sms_requests_in_flight") == 2)
         refused = gateway.send()
         assert (refused.status_code, refused.json()["error_code"]) == (503, "SERVICE_UNAVAILABLE")
         assert refused.headers["retry-after"] == "1"

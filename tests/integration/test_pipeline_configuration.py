@@ -13,6 +13,7 @@ import pytest
 
 from pipeline import order
 from tests.support.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
+from tests.support.needs import on_embedded
 
 StartGateway = Callable[..., Gateway]
 
@@ -26,22 +27,25 @@ def write(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_every_legal_order_serves(shared: tuple[Gateway, Backend], tmp_path: Path) -> None:
-    """In each of the nine legal orders a send is accepted once, replayed, and refused as the contract says."""
-    _, backend = shared
+def test_there_are_nine_legal_orders() -> None:
+    """Those that are served below."""
     assert len(LEGAL) == 9
-    for names in LEGAL:
-        backend.take_all()
-        with Gateway(tmp_path, {**backend.environ(), "PIPELINE": names}) as gateway:
-            key = uuid.uuid4().hex
-            first, second = gateway.send(key=key), gateway.send(key=key)
-            assert first.status_code == 202, names
-            assert second.content == first.content, names
-            assert gateway.send(None).status_code == 401, names
-            assert gateway.send(text="").status_code == 422, names
-            assert gateway.send(providers=["off"]).status_code == 409, names
-            assert gateway.send("nothing").status_code == 429, names
-            assert len(backend.take_all()) == 1, names
+
+
+@on_embedded
+@pytest.mark.parametrize("names", LEGAL)
+def test_every_legal_order_serves(start_gateway: StartGateway, own_backend: Backend, names: str) -> None:
+    """A send is accepted once, replayed, and refused as the contract says."""
+    gateway = start_gateway(PIPELINE=names)
+    key = uuid.uuid4().hex
+    first, second = gateway.send(key=key), gateway.send(key=key)
+    assert first.status_code == 202
+    assert second.content == first.content
+    assert gateway.send(None).status_code == 401
+    assert gateway.send(text="").status_code == 422
+    assert gateway.send(providers=["off"]).status_code == 409
+    assert gateway.send("nothing").status_code == 429
+    assert len(own_backend.take_all()) == 1
 
 
 def test_quota_taken_before_the_gate_refuses_is_given_back(start_gateway: StartGateway) -> None:
@@ -76,6 +80,7 @@ def test_without_idempotency_a_key_means_nothing(start_gateway: StartGateway, ow
     "environ",
     [{"PIPELINE": "auth,idempotency,validation,quota"}, {"PROVIDER_GATE_ENABLED": "false"}],
 )
+@on_embedded
 def test_without_the_gate_names_are_resolved_and_states_ignored(
     start_gateway: StartGateway, own_backend: Backend, environ: dict[str, str]
 ) -> None:
@@ -87,6 +92,7 @@ def test_without_the_gate_names_are_resolved_and_states_ignored(
     assert gateway.send("small").headers["ratelimit"].startswith('"daily";r=2;')
 
 
+@on_embedded
 def test_anonymous_gives_every_request_to_one_client(
     start_gateway: StartGateway, own_backend: Backend, tmp_path: Path
 ) -> None:
@@ -134,6 +140,7 @@ class Broken(Blocklist):
 '''
 
 
+@on_embedded
 def test_an_operators_own_stage_is_served_by_its_import_path(
     start_gateway: StartGateway, own_backend: Backend, tmp_path: Path
 ) -> None:
@@ -182,6 +189,7 @@ def test_a_bug_is_a_500_that_tells_the_client_nothing_and_the_log_where(
     assert own_backend.take_all() == []
 
 
+@on_embedded
 def test_a_key_that_is_configured_by_its_digest_is_a_key(start_gateway: StartGateway) -> None:
     """``sha256:<hex>`` in the configuration, the key itself in the request."""
     digest = hashlib.sha256(key_of("acme").encode()).hexdigest()

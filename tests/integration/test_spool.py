@@ -33,7 +33,7 @@ OUTAGE_SECONDS = float(os.environ.get("SPOOL_OUTAGE_SECONDS", "5"))
 PATIENT_SECONDS = 90.0
 NOWHERE = "amqp://guest:guest@127.0.0.1:1/"
 
-pytestmark = pytest.mark.timeout(300 + OUTAGE_SECONDS)
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300 + OUTAGE_SECONDS)]
 
 
 @pytest.fixture(scope="module")

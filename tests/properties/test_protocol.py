@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from hypothesis.stateful import (
 
 from gateway import retries
 from gateway.dependency import Store
+from gateway.embedded import writer
 from gateway.embedded.database import Database
 from gateway.embedded.failures import DatabaseError
 from gateway.embedded.store import EmbeddedStore
@@ -41,6 +43,7 @@ from tests.properties.cast import BODIES, KEYS, LIMITS, ORDERS, Attempt
 from tests.properties.gates import Happens
 from tests.properties.records import EmbeddedRecords, Records, RedisRecords
 from tests.properties.scene import Scene
+from tests.support.needs import params
 from tests.support.servers import RedisServer
 
 # Time is the test's to tell: no lease, deadline or pause ends by itself.
@@ -214,8 +217,10 @@ def redis_place(redis_server: RedisServer) -> Iterator[Place]:
 
 
 @pytest.fixture
-def embedded_place(tmp_path: Path) -> Iterator[Place]:
+def embedded_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     path = tmp_path / "gateway.db"
+    # Its thread draws pauses whenever it likes, and Hypothesis wants the module's own generator for itself.
+    monkeypatch.setattr(writer, "random", random.Random())
     with asyncio.Runner() as runner:
         stores = [
             EmbeddedStore(Database(path), lease_seconds=NEVER_SECONDS, call_seconds=60) for _ in range(2)
@@ -244,7 +249,7 @@ async def _start(store: RedisStore | EmbeddedStore) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.fixture(params=["redis", "embedded"])
+@pytest.fixture(params=params(["redis", "embedded"], servers={"redis"}))
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(retries, "_PAUSE_SECONDS", 0)
     found: Place = request.getfixturevalue(f"{request.param}_place")

@@ -40,6 +40,9 @@ rm -rf -- "$1"
 """
 
 
+_CHANCE = random.SystemRandom()
+
+
 class ServerMissing(Exception):
     """A server is not installed. The message says what to install."""
 
@@ -359,10 +362,17 @@ def epmd_binary() -> Path:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free now and is given to no outgoing connection, so that a restart finds it free."""
+    """A port of 127.0.0.1 that is free now and is given to no outgoing connection, so that a restart finds it free.
+
+    Each of the processes among which pytest-xdist deals the tests draws from ports of its own.
+    """
+    # Below the ports that Linux (32768 and up) and macOS (49152 and up) give to outgoing connections.
+    lowest, highest = 20000, 32768
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        # Below the ports that Linux (32768 and up) and macOS (49152 and up) give to outgoing connections.
-        port = random.randrange(20000, 32768)
+        # The module's own generator would begin anew in every example of Hypothesis.
+        port = _CHANCE.randrange(lowest + worker, highest, workers)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))

@@ -23,6 +23,8 @@ from tests.support.waiting import until
 ROOT = Path(__file__).parents[2]
 INSTALLER = ROOT / "tests" / "install-servers.sh"
 
+pytestmark = pytest.mark.servers
+
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
