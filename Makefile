@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run test test-cluster faults bench lint fmt build up down logs clean
+.PHONY: help audit run check test test-all test-long faults bench lint fmt build up down logs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,14 +39,24 @@ run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.
 	fi; \
 	exec $(BIN)/sms-gateway serve
 
-test: $(VENV)/installed-test ## Run every test, installing Redis and RabbitMQ where they are missing; ARGS="-k quota" for some
-	sh tests/install-servers.sh
-	-sh tests/bench/install-wrk.sh
-	$(BIN)/python -m pytest $(ARGS)
+check: lint ## Check what needs no server, in a minute: lint, types, and the tests of the parts; ARGS="-k quota" for some
+	HYPOTHESIS_PROFILE=quick $(pytest) -m "not servers and not cluster and not long and not quiet" \
+	    --ignore tests/integration --ignore tests/faults --ignore tests/bench $(ARGS)
 
-test-cluster: $(VENV)/installed-test ## Run the tests on real clusters: Redis with Sentinels, Redis Cluster, RabbitMQ; takes minutes
+test: $(VENV)/installed-test ## Run the tests, with real servers, which are installed where they are missing; ARGS="-k quota" for some
 	sh tests/install-servers.sh
-	$(BIN)/python -m pytest -m cluster $(ARGS)
+	$(pytest) $(ARGS)
+
+test-long: $(VENV)/installed-test ## Run what takes longer: the clusters, every fault, the long models, a short bench
+	sh tests/install-servers.sh
+	sh tests/bench/install-wrk.sh
+	HYPOTHESIS_PROFILE=long $(pytest) -m "cluster or long or model" $(ARGS)
+
+test-all: check test test-long ## Run all of these: check, test, test-long
+
+# Some tests wait and some count: more processes than cores share them, each with servers of its own.
+pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+PROCESSES = 4
 
 faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, SEED=1, FAULT=redis-killed
 	sh tests/install-servers.sh

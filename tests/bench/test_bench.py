@@ -23,6 +23,9 @@ from tests.support.servers import RabbitServer, RedisServer, installed
 CASES = ("fresh-key", "replay", "key-in-progress", "embedded")
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module", autouse=True)
 def installed_wrk() -> None:
     """Where wrk is not installed these are skipped, but never in CI; and on another system than Linux."""

@@ -16,6 +16,7 @@ from pipeline.stages.idempotency import Idempotency
 from pipeline.stages.quota import Quota
 from tests.contract.stores import STORES, Store, claim_on, used_by
 from tests.support.asgi import JSON, Ears, Exchange, StandingClock
+from tests.support.needs import params
 
 BEFORE = datetime(2026, 3, 1, 23, 59, 59, 900_000, tzinfo=UTC)
 AFTER = BEFORE + timedelta(milliseconds=200)
@@ -24,7 +25,7 @@ MESSAGE = Message("+14155552671", "Hello", 3600)
 keyed_or_not = pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "no key"])
 
 
-@pytest.fixture(params=["redis", "embedded"])
+@pytest.fixture(params=params(["redis", "embedded"], servers={"redis"}))
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     store = STORES[request.param](request)()
     await store.start()

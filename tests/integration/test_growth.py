@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 Rows = dict[str, list[dict[str, Any]]]
 
-pytestmark = [pytest.mark.servers, pytest.mark.quiet, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

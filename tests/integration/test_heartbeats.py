@@ -38,21 +38,21 @@ def heartbeats(backend: Backend) -> list[dict[str, Any]]:
 def test_a_gateway_says_what_it_is_on_start_and_at_every_interval(
     start_gateway: StartGateway, own_backend: Backend
 ) -> None:
-    """One and two more, of one instance, valid by their schema, and an interval apart but for its jitter."""
-    start_gateway(HEARTBEAT_INTERVAL_SECONDS="2", SERVICE_NAME="front-door")
+    """One and another one, of one instance, valid by their schema, and an interval apart but for its jitter."""
+    start_gateway(HEARTBEAT_INTERVAL_SECONDS="5", SERVICE_NAME="front-door")
     found: list[dict[str, Any]] = []
 
-    def are_three() -> bool:
+    def are_two() -> bool:
         found.extend(heartbeat for heartbeat in heartbeats(own_backend) if heartbeat not in found)
-        return len(found) >= 3
+        return len(found) >= 2
 
-    until(are_three, "three heartbeats", every_seconds=0.2)
+    until(are_two, "two heartbeats", every_seconds=0.2)
     assert all(schemas.load("heartbeat").violations(heartbeat) == [] for heartbeat in found)
     assert {heartbeat["service"] for heartbeat in found} == {"front-door"}
     assert len({heartbeat["instance_id"] for heartbeat in found}) == 1
     uptimes = [heartbeat["uptime_seconds"] for heartbeat in found]
-    assert uptimes[0] < 1.5
-    assert all(later - earlier >= 1.8 for earlier, later in pairwise(uptimes))
+    assert uptimes[0] < 4
+    assert all(later - earlier >= 4.5 for earlier, later in pairwise(uptimes))
 
 
 def test_gateways_that_are_configured_otherwise_notice_each_other(start_gateway: StartGateway) -> None:

@@ -18,6 +18,7 @@ IDLE, DRIPPING = 2000, 200
 _BODY = json.dumps({"to": NUMBER, "text": TEXT}).encode()
 
 
+@pytest.mark.quiet
 @pytest.mark.timeout(300)
 def test_idle_and_dripping_connections_do_not_slow_down_the_others(gateway: Gateway) -> None:
     """With 2,000 idle and 200 dripping connections open a sender's p99 is at most twice its usual one.

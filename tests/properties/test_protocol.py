@@ -1,8 +1,8 @@
 """Whatever is interleaved, killed, late or lost: no message is promised and missing, doubled, or charged wrongly.
 
 A model-based test of the protocol of docs/architecture.md. Hypothesis chooses what happens next to requests in two
-gateway processes, over each real store and a broker of our own; ``scene`` says what must be true. For a long run, each
-time with other examples:
+gateway processes, over each real store and a broker of our own; ``scene`` says what must be true. `make test-all` tries
+longer. For as long as it takes, each time with other examples:
 
     HYPOTHESIS_PROFILE=thorough python -m pytest tests/properties
 """
@@ -59,7 +59,7 @@ SETTINGS = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 # A failing example is made small first, which takes Hypothesis up to five minutes.
-pytestmark = pytest.mark.timeout(900 + 3 * SETTINGS.max_examples)
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900 + 3 * SETTINGS.max_examples)]
 
 Data = st.DataObject
 T = TypeVar("T")
