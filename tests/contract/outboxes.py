@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +25,7 @@ from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import Outbox
 from tests.support.broker import consume, remove_topology
-from tests.support.servers import RabbitServer
+from tests.support.servers import HOST, RabbitServer
 
 
 class LivingOutbox(Outbox, Dependency, Protocol):
@@ -52,6 +54,9 @@ class Harness(Protocol):
     async def stored(self) -> list[tuple[str, bytes]]:
         """What the outboxes have stored since this was last asked: tracking_id and body, the oldest first."""
 
+    def silenced(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Inside the ``async with`` nobody answers: a server takes connections and no more, or the file is locked."""
+
 
 class RabbitHarness:
     """Exchanges and queues of the test's own on the shared server."""
@@ -73,6 +78,15 @@ class RabbitHarness:
         """See ``Harness``."""
         found = await consume(self.url, self.topology.queue)
         return [(properties.message_id, body) for properties, body in found]
+
+    @contextlib.asynccontextmanager
+    async def silenced(self) -> AsyncIterator[None]:
+        """See ``Harness``."""
+        url = self.url
+        with socket.create_server((HOST, 0)) as silent:
+            self.url = f"amqp://guest:guest@{HOST}:{silent.getsockname()[1]}/"
+            yield
+            self.url = url
 
     async def remove(self) -> None:
         """Leave nothing on the server."""
@@ -100,6 +114,10 @@ class SpoolingHarness:
         """See ``Harness``."""
         return await self.rabbit.stored()
 
+    def silenced(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """See ``Harness``."""
+        return self.rabbit.silenced()
+
 
 class EmbeddedHarness:
     """A file of the test's own. Each adapter has a connection of its own, as in processes that share the file."""
@@ -116,6 +134,12 @@ class EmbeddedHarness:
         """See ``Harness``."""
         return EmbeddedHeartbeats(Database(self.path), poll_seconds=0.05)
 
+    @contextlib.asynccontextmanager
+    async def silenced(self) -> AsyncIterator[None]:
+        """See ``Harness``."""
+        with locked(Path(self.path)):
+            yield
+
     async def stored(self) -> list[tuple[str, bytes]]:
         """See ``Harness``."""
         reader = EmbeddedOutbox(Database(self.path))
@@ -125,6 +149,15 @@ class EmbeddedHarness:
         if waiting:
             self._position = waiting[-1].position
         return [(message.tracking_id, message.body) for message in waiting]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process writes to the file."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 @contextlib.asynccontextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,10 @@ from gateway.redis.store import RedisStore
 from pipeline.answer import accepted
 from pipeline.facts import Client
 from pipeline.ports import StoreUnavailable
+from tests.contract.outboxes import locked
 from tests.contract.stores import TODAY, Store, claim_on, used_by
 from tests.support.servers import RedisServer, exchange, free_port
+from tests.support.waiting import once_served
 
 
 @contextlib.asynccontextmanager
@@ -27,15 +28,6 @@ async def running(store: Store) -> AsyncIterator[None]:
         yield
     finally:
         await store.close()
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another process writes to the file."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
 
 
 async def test_what_redis_was_not_sent_is_certainly_not_done(client: Client) -> None:
@@ -56,7 +48,7 @@ async def test_what_redis_does_not_answer_may_be_done(redis_server: RedisServer,
     """It is, here: the server was busy, and carries the step out as soon as it can."""
     store = RedisStore(redis_server.url, call_seconds=1.0)
     async with running(store):
-        await asyncio.wait_for(_ready(store), 30)
+        await _ready(store)
         # The server knows the script from here on: what it is sent next is one command.
         assert await used_by(store, client) == 0
         exchange(redis_server.port, b"CLIENT PAUSE 1500 ALL\r\n")
@@ -64,7 +56,7 @@ async def test_what_redis_does_not_answer_may_be_done(redis_server: RedisServer,
             await store.take(client, TODAY, "token", None)
         assert unknown.value.may_be_done
         await asyncio.sleep(0.5)
-        await asyncio.wait_for(_ready(store), 30)
+        await _ready(store)
         assert await used_by(store, client) == 1
 
 
@@ -72,11 +64,11 @@ async def test_what_waits_for_a_locked_file_is_certainly_not_done(tmp_path: Path
     """It is withdrawn, and stays so when the file is free again."""
     store = EmbeddedStore(Database(tmp_path / "gateway.db"), call_seconds=0.2)
     async with running(store):
-        await asyncio.wait_for(_ready(store), 30)
+        await _ready(store)
         with locked(tmp_path / "gateway.db"), pytest.raises(StoreUnavailable) as withdrawn:
             await store.take(client, TODAY, "token", None)
         assert not withdrawn.value.may_be_done
-        await asyncio.wait_for(_ready(store), 30)
+        await _ready(store)
         assert await used_by(store, client) == 0
 
 
@@ -85,7 +77,7 @@ async def test_an_answer_that_waits_for_a_locked_file_may_be_kept(tmp_path: Path
     store = EmbeddedStore(Database(tmp_path / "gateway.db"), call_seconds=0.2)
     claim = claim_on(client)
     async with running(store):
-        await asyncio.wait_for(_ready(store), 30)
+        await _ready(store)
         await store.begin(claim)
         with locked(tmp_path / "gateway.db"), pytest.raises(StoreUnavailable) as waiting:
             await store.complete(claim, accepted(claim.tracking_id))
@@ -93,8 +85,4 @@ async def test_an_answer_that_waits_for_a_locked_file_may_be_kept(tmp_path: Path
 
 
 async def _ready(store: Store) -> None:
-    while True:
-        try:
-            return await store.ping()
-        except StoreUnavailable:
-            await asyncio.sleep(0.02)
+    await once_served(store.ping, StoreUnavailable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,11 +27,16 @@ def test_it_is_a_uuid_of_version_8(request: tuple[str, str, bytes]) -> None:
     assert Claim.on(Client(client), key, fingerprint).tracking_id == text == derive_tracking_id(*request)
 
 
-@given(REQUESTS, REQUESTS)
+@given(REQUESTS, REQUESTS, st.tuples(st.booleans(), st.booleans(), st.booleans()))
 def test_two_requests_have_one_id_only_when_they_are_the_same(
-    one: tuple[str, str, bytes], other: tuple[str, str, bytes]
+    one: tuple[str, str, bytes], another: tuple[str, str, bytes], changed: tuple[bool, bool, bool]
 ) -> None:
-    """No shift of characters between client, key and payload makes two requests one."""
+    """Another client, another key or another payload is enough, each by itself."""
+    parts = [
+        theirs if is_changed else ours for ours, theirs, is_changed in zip(one, another, changed, strict=True)
+    ]
+    client, key, fingerprint = cast("tuple[str, str, bytes]", tuple(parts))
+    other = client, key, fingerprint
     assert (derive_tracking_id(*one) == derive_tracking_id(*other)) == (one == other)
 
 
