@@ -13,6 +13,7 @@ import pytest
 import schemas
 from tests.support.broker import consume
 from tests.support.gateways import NUMBER, TEXT, Backend, Gateway
+from tests.support.needs import params
 
 
 def test_a_valid_request_gets_exactly_the_202_of_the_contract(gateway: Gateway) -> None:
@@ -46,12 +47,10 @@ def test_what_is_on_the_queue_is_the_envelope_of_the_contract(gateway: Gateway, 
     assert (expires - created).total_seconds() == 60
 
 
+# Embedded there is no broker: `forward` gives these properties when it moves the message.
+@pytest.mark.parametrize("shared", params(["servers"], servers={"servers"}), indirect=True)
 def test_the_properties_on_the_broker_are_those_of_the_contract(gateway: Gateway, backend: Backend) -> None:
     """Persistent, typed, dated, expiring, and named by its tracking_id."""
-    if backend.name == "embedded":
-        # There is no broker: `forward` gives these properties when it moves the message.
-        assert gateway.send().status_code == 202
-        return
     tracking_id = gateway.send(ttl_seconds=77).json()["tracking_id"]
     ((properties, body),) = asyncio.run(consume(backend.rabbitmq_url, backend.queue))
     assert properties.message_id == tracking_id
