@@ -108,6 +108,7 @@ class Inner:
         self.reached: list[Context] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert callable(receive), "the rest of the body would be lost"
         context = Context.of(scope)
         self.reached.append(context)
         context.may_be_published |= self.begins_to_publish
@@ -155,6 +156,7 @@ class Ears:
         self.replays += 1
 
     def store_failed(self, context: Context, stage: str, operation: str, error: Exception) -> None:
+        assert isinstance(context, Context)
         self.store_failures.append((stage, operation, type(error).__name__))
 
     def overloaded(self, tracking_id: str, refusal: NotAccepted, seconds: float) -> None:

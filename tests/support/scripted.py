@@ -62,6 +62,7 @@ class ScriptedStore:
     async def take(
         self, client: Client, day: date, token: str, claim: Claim | None
     ) -> Reservation | QuotaExceeded:
+        assert claim is None or token == claim.token, "what is taken under a claim is the claim's"
         self.calls.append(("take", client.name, day, token, claim))
         if isinstance(self._take, BaseException):
             raise self._take
@@ -76,6 +77,7 @@ class ScriptedStore:
         return [call[0] for call in self.calls]
 
     def _step(self, name: str, *arguments: object) -> None:
+        assert isinstance(arguments[0], Claim | Reservation)
         self.calls.append((name, *arguments))
         outcome = self._steps[name]
         if outcome is not None:

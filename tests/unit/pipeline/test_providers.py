@@ -23,6 +23,13 @@ def test_usable_means_wanted_and_working() -> None:
     assert [provider.is_usable for provider in CATALOGUE.by_name.values()] == [True, False, False]
 
 
+def test_one_that_is_usable_is_enough_for_smart_selection() -> None:
+    """Known in advance: it is asked for every message that names none."""
+    assert CATALOGUE.any_usable is True
+    assert Providers([Provider("beta", is_active=False)]).any_usable is False
+    assert Providers([]).any_usable is False
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [

@@ -61,6 +61,14 @@ async def test_what_was_stored_is_accepted() -> None:
     ]
 
 
+@pytest.mark.parametrize("route", [Route(("off",)), Route(())], ids=repr)
+async def test_the_route_of_the_gate_stands(route: Route) -> None:
+    """Whatever the names in the message would lead to: what the gate has dropped does not come back."""
+    place = Place()
+    await place.publish(ACME, MESSAGE, route)
+    assert place.outbox.envelopes[0].route == route
+
+
 async def test_without_a_gate_names_are_still_resolved() -> None:
     """The route has canonical names though no stage looked at the providers' states."""
     place = Place()

@@ -17,7 +17,6 @@ from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerUnknown
 from tests.support.amqp_peer import Peer, listening
-from tests.support.waiting import eventually
 
 KIND = Kind("x", "r", "t", "a", mandatory=True)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
