@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.answer import Answer, accepted
+from pipeline.answer import JSON, Answer, Reply, accepted
 from schemas import load
 from tests.support.asgi import Exchange
 
@@ -58,3 +58,37 @@ async def test_an_answer_is_sent_whole_with_its_length() -> None:
     assert exchange.status == 409
     assert exchange.headers == {"content-type": "application/json", "content-length": "2", "retry-after": "1"}
     assert exchange.body == b"{}"
+
+
+async def test_the_messages_of_an_answer_become_one() -> None:
+    """Its parts are joined, and its headers kept but for those that describe the body."""
+    told: list[str] = []
+    reply = Reply(lambda: told.append("there"))
+    headers = [
+        (b"X-Own", b"1"),
+        (b"Content-Type", b"text/plain"),
+        (b"Content-Length", b"5"),
+        (b"x-own", b"2"),
+    ]
+    await reply({"type": "http.response.start", "status": 418, "headers": headers})
+    await reply({"type": "http.response.body", "body": b"te", "more_body": True})
+    await reply({"type": "http.response.body", "more_body": True})
+    assert (reply.answer, told) == (None, [])
+    await reply({"type": "http.response.body", "body": b"apo"})
+    assert reply.whole() == Answer(418, b"teapo", b"text/plain", ((b"X-Own", b"1"), (b"x-own", b"2")))
+    assert told == ["there"]
+
+
+@pytest.mark.parametrize(("body", "content_type"), [(b"{}", JSON), (b"", b"")])
+async def test_an_answer_that_does_not_describe_its_body(body: bytes, content_type: bytes) -> None:
+    """Is taken for JSON, where there is any."""
+    reply = Reply()
+    await reply({"type": "http.response.start", "status": 200})
+    await reply({"type": "http.response.body", "body": body})
+    assert reply.whole() == Answer(200, body, content_type)
+
+
+async def test_a_body_without_a_beginning_is_a_bug() -> None:
+    """Of the stage that sends it, which the message says."""
+    with pytest.raises(RuntimeError, match=r"'http\.response\.body' came before 'http\.response\.start'"):
+        await Reply()({"type": "http.response.body"})

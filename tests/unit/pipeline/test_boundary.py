@@ -238,7 +238,7 @@ async def test_a_cancelled_request_is_told_and_stays_cancelled() -> None:
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
-    assert exchange.status == 503
+    assert (exchange.status, exchange.headers["retry-after"]) == (503, "1")
     assert told(ears)[0] == 503
 
 
@@ -331,6 +331,7 @@ async def test_one_more_than_the_limit_is_refused_at_once() -> None:
     assert (refused.status, refused.json["error_code"]) == (503, "SERVICE_UNAVAILABLE")
     assert load("error").violations(refused.json) == []
     assert refused.headers["retry-after"] == "1"
+    assert refused.json["message"].startswith("Too many requests are in flight. Nothing was sent")
     assert refused.headers["x-tracking-id"] == refused.json["tracking_id"]
     assert ears.overloads == [(refused.json["tracking_id"], "SERVICE_UNAVAILABLE")]
     go_on.set()

@@ -59,6 +59,7 @@ async def test_what_was_stored_is_accepted() -> None:
     assert place.outbox.envelopes == [
         Envelope(exchange.context.tracking_id, "acme", MESSAGE, Route(("up",)), FINGERPRINT, NOON)
     ]
+    assert place.ears.publishes == ["confirmed"]
 
 
 @pytest.mark.parametrize("route", [Route(("off",)), Route(())], ids=repr)
