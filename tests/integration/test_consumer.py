@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,8 +24,9 @@ from gateway.rabbitmq.topology import Topology
 from pipeline.envelope import ConfigFingerprint, Envelope
 from pipeline.facts import Message, Route
 from pipeline.ports import BrokerRefused
-from tests.support.gateways import consume
+from tests.support.broker import consume
 from tests.support.servers import RabbitServer
+from tests.support.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "server-b.md"
 
@@ -120,15 +121,6 @@ def seen(directory: Path) -> set[str]:
     """The ids that the consumer remembers."""
     with contextlib.closing(sqlite3.connect(directory / "seen.db")) as connection:
         return {tracking_id for (tracking_id,) in connection.execute("SELECT tracking_id FROM seen")}
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Return when it holds. Raises ``TimeoutError`` when it does not within 10 s."""
-    for _ in range(500):
-        if holds():
-            return
-        await asyncio.sleep(0.02)
-    raise TimeoutError
 
 
 def envelope() -> Envelope:

@@ -24,9 +24,9 @@ from gateway.embedded.outbox import EmbeddedOutbox
 from pipeline.envelope import Envelope
 from pipeline.ports import BrokerRefused
 from tests.contract.outboxes import envelope, usable
+from tests.support.broker import consume
 from tests.support.disks import fill, small_disk
-from tests.support.gateways import consume, free_port
-from tests.support.servers import HOST, RabbitServer
+from tests.support.servers import HOST, RabbitServer, free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENT_SECONDS = 60.0

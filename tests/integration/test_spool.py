@@ -358,7 +358,7 @@ def test_a_full_disk_freezes_nothing_that_was_accepted(
         for _ in range(2):
             rabbit.ctl("set_vm_memory_high_watermark", "0.000001")
             try:
-                eventually(lambda: value(gateway, "sms_connection_up", dependency="broker") == 0)
+                until(lambda: value(gateway, "sms_connection_up", dependency="broker") == 0)
                 before = len(accepted)
                 send_until_refused()
                 assert spooled.waiting() == len(accepted) - before >= 50

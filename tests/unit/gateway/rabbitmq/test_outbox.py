@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.rabbitmq.topology import Topology
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.contract.outboxes import envelope
 from tests.support.amqp_peer import Peer, listening
+from tests.support.waiting import eventually
 
 HOST = "127.0.0.1"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -53,12 +54,6 @@ async def opened(url: str, *, wait: bool = True, **options: Any) -> AsyncIterato
         yield outbox
     finally:
         await outbox.close()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_an_envelope_leaves_as_the_contract_says(peer: Peer) -> None:

@@ -20,6 +20,7 @@ from gateway.rabbitmq.publisher import Publisher
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerRefused, BrokerUnknown
 from tests.support.amqp_peer import Peer, listening
+from tests.support.waiting import eventually
 
 KIND = Kind("x", "r", "t", "a", mandatory=True)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -48,12 +49,6 @@ async def publishing(peer: Peer, confirm_seconds: float = SOON) -> AsyncIterator
         yield publisher
     finally:
         await connection.close()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def sent_on(peer: Peer) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -16,6 +16,7 @@ from gateway.redis import link as link_module
 from gateway.redis.address import Address
 from gateway.redis.link import Link, NotSent, Place
 from tests.support.redis_peer import HOST, listening, ok, silence
+from tests.support.waiting import eventually
 
 SOON = 30.0
 
@@ -32,12 +33,6 @@ async def linked(
         yield link
     finally:
         await link.close()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def recovered(link: Link) -> None:
