@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,6 +53,12 @@ class Peer:
         """Live through one connection."""
         self.connections += 1
         self._writers.append(writer)
+        # The gateway drops a connection with what is still unread on it, and that is a reset.
+        with contextlib.suppress(ConnectionError):
+            await self._converse(reader, writer)
+        writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         commands: Any = hiredis.Reader()
         while not writer.is_closing() and (data := await reader.read(1 << 20)):
             commands.feed(data)
@@ -60,11 +67,9 @@ class Peer:
                 self.commands.append(command)
                 reply = await self.answer(command)
                 if reply is None:
-                    writer.close()
                     return
                 replies += reply
             await self._write(writer, replies)
-        writer.close()
 
     async def _write(self, writer: asyncio.StreamWriter, replies: bytes) -> None:
         while replies and not writer.is_closing():
