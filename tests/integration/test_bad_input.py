@@ -142,7 +142,7 @@ def test_a_client_that_leaves_in_mid_body_is_only_logged(gateway: Gateway, backe
     assert "INTERNAL_ERROR" not in gateway.log_text()
 
 
-def test_who_closes_his_side_after_the_request_is_answered(gateway: Gateway, backend: Backend) -> None:
+def test_who_closes_their_side_after_the_request_is_answered(gateway: Gateway, backend: Backend) -> None:
     """As ``nc -N`` and some HTTP/1.0 tools do; with the answer the connection ends."""
     body = VALID.encode()
     with raw_connection(gateway) as connection:
@@ -155,7 +155,7 @@ def test_who_closes_his_side_after_the_request_is_answered(gateway: Gateway, bac
     assert json.loads(answer)["tracking_id"] == envelope["tracking_id"]
 
 
-def test_who_closes_his_side_in_mid_body_is_let_go(gateway: Gateway, backend: Backend) -> None:
+def test_who_closes_their_side_in_mid_body_is_let_go(gateway: Gateway, backend: Backend) -> None:
     """The body never becomes whole: the connection is closed at once, and nothing is sent."""
     with raw_connection(gateway, seconds=8) as connection:
         connection.sendall(f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode())
