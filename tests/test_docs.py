@@ -210,7 +210,7 @@ class TestStages:
             return subprocess.run(
                 ["/bin/sh", "-c", command],
                 cwd=tmp_path,
-                env=environ(tmp_path),
+                env={},
                 capture_output=True,
                 text=True,
                 timeout=60,
