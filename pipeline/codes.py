@@ -92,7 +92,7 @@ PAYLOAD_TOO_LARGE = Code(
 UNSUPPORTED_MEDIA_TYPE = Code(
     "UNSUPPORTED_MEDIA_TYPE",
     415,
-    "The body must be JSON: send Content-Type: application/json.",
+    "The body must be JSON, not compressed: send Content-Type: application/json and no Content-Encoding.",
 )
 REQUEST_TIMEOUT = Code(
     "REQUEST_TIMEOUT",
