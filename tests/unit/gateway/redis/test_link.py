@@ -65,7 +65,7 @@ async def test_while_it_is_known_to_be_down_calls_fail_at_once() -> None:
 
 
 async def test_it_tries_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """With pauses in between, until there is a server; the first failure is logged."""
+    """With pauses in between, until there is a server; each new reason is logged."""
     monkeypatch.setattr(link_module, "_PAUSE_SECONDS", (0.01, 0.05))
     told: list[bool] = []
     caplog.set_level(logging.INFO)
@@ -82,9 +82,12 @@ async def test_it_tries_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest
         assert told == [True]
     assert told == [True, False]
     messages = [record.getMessage() for record in caplog.records if record.name == "gateway.redis.link"]
-    assert len(messages) == 2
-    assert messages[0].startswith(f"Redis at {HOST}:{peer.port}: ")
-    assert messages[1] == f"Redis at {HOST}:{peer.port}: connected"
+    *failures, recovery = messages
+    assert failures
+    # Each reason once: a connection that is dropped may read as closed or as reset.
+    assert len(failures) == len(set(failures))
+    assert all(failure.startswith(f"Redis at {HOST}:{peer.port}: ") for failure in failures)
+    assert recovery == f"Redis at {HOST}:{peer.port}: connected"
 
 
 async def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
