@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -38,8 +38,8 @@ class Source(Protocol):
     async def waiting(self, after: int = 0, limit: int = 100) -> list[Waiting]:
         """The first ``limit`` messages behind the position ``after``, in order. Raises ``NotDone``."""
 
-    async def remove(self, positions: Sequence[int]) -> None:
-        """Forget messages that have been moved on. Raises ``DatabaseError``."""
+    async def remove(self, moved: Mapping[int, str]) -> None:
+        """Forget messages that have been moved on, each tracking_id by its position. Raises ``DatabaseError``."""
 
 
 class Destination(Protocol):
@@ -94,8 +94,8 @@ class Mover:
         self._on_empty = on_empty
         self._moved_when_empty = 0
         self._backlog = Backlog()
-        # Positions of what the broker has confirmed and the source has not forgotten yet, in order.
-        self._confirmed: dict[int, None] = {}
+        # What the broker has confirmed and the source has not forgotten yet: its tracking_ids by position, in order.
+        self._confirmed: dict[int, str] = {}
         self._removing: asyncio.Task[bool] | None = None
         self._cannot_remove = False
         self._remove_at = 0.0
@@ -170,7 +170,7 @@ class Mover:
         for message, failure in zip(batch, outcomes, strict=True):
             if failure is None:
                 self._backlog.remove(message.position)
-                self._confirmed[message.position] = None
+                self._confirmed[message.position] = message.tracking_id
                 confirmed += 1
             else:
                 failed = failed or failure
@@ -207,15 +207,15 @@ class Mover:
 
     async def _remove_some(self) -> bool:
         most = _REMOVED_AT_ONCE_WITHOUT_ROOM if self._cannot_remove else _REMOVED_AT_ONCE
-        positions = list(islice(self._confirmed, most))
+        moved = dict(islice(self._confirmed.items(), most))
         try:
-            await self._source.remove(positions)
+            await self._source.remove(moved)
         except DatabaseError as error:
             self._on_trouble(error)
             self._cannot_remove = True
             self._remove_at = asyncio.get_running_loop().time() + _LONGEST_PAUSE_SECONDS
             return False
-        for position in positions:
+        for position in moved:
             del self._confirmed[position]
         self._cannot_remove = False
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -89,9 +89,9 @@ class EmbeddedOutbox:
         """How many messages wait. Raises ``NotDone``."""
         return await self.database.read(count_waiting)
 
-    async def remove(self, positions: Sequence[int]) -> None:
-        """Forget messages that have been moved on. Raises ``DatabaseError``."""
-        await self.database.run(partial(_delete, positions=positions), self._confirm_seconds, makes_room=True)
+    async def remove(self, moved: Mapping[int, str]) -> None:
+        """Forget messages that have been moved on, each tracking_id by its position. Raises ``DatabaseError``."""
+        await self.database.run(partial(_delete, moved=moved), self._confirm_seconds, makes_room=True)
 
 
 def _insert(cursor: sqlite3.Cursor, row: tuple[str, bytes, int, int]) -> None:
@@ -102,8 +102,9 @@ def _insert(cursor: sqlite3.Cursor, row: tuple[str, bytes, int, int]) -> None:
     )
 
 
-def _delete(cursor: sqlite3.Cursor, positions: Sequence[int]) -> None:
-    cursor.executemany("DELETE FROM messages WHERE position = ?", [(position,) for position in positions])
+def _delete(cursor: sqlite3.Cursor, moved: Mapping[int, str]) -> None:
+    # By its id, too: in a file that took the place of a lost one another message may have the position.
+    cursor.executemany("DELETE FROM messages WHERE position = ? AND tracking_id = ?", moved.items())
 
 
 def select_waiting(cursor: sqlite3.Cursor, after: int, limit: int) -> list[Waiting]:

@@ -45,7 +45,7 @@ async def outbox(tmp_path: Path) -> AsyncIterator[EmbeddedOutbox]:
     """An open one."""
     outbox = EmbeddedOutbox(Database(tmp_path / "gateway.db"))
     await outbox.start()
-    await outbox.remove([])
+    await outbox.remove({})
     yield outbox
     await outbox.close()
 

@@ -43,7 +43,7 @@ async def outbox(path: Path) -> AsyncIterator[EmbeddedOutbox]:
     """An open one."""
     outbox = EmbeddedOutbox(Database(path))
     await outbox.start()
-    await outbox.remove([])
+    await outbox.remove({})
     yield outbox
     await outbox.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,11 +63,11 @@ class Forgetful:
     async def waiting(self, after: int = 0, limit: int = 100) -> list[Waiting]:
         return await self.outbox.waiting(after, limit)
 
-    async def remove(self, positions: Sequence[int]) -> None:
+    async def remove(self, moved: Mapping[int, str]) -> None:
         self.attempts += 1
         if self.failure is not None:
             raise self.failure
-        await self.outbox.remove(positions)
+        await self.outbox.remove(moved)
 
 
 @pytest.fixture
@@ -328,6 +328,28 @@ async def test_a_file_that_is_locked_when_the_confirm_comes_is_written_later(
     assert "not written" in str(told[0])
     assert await holding[0]
     assert await outbox.count() == 0
+
+
+async def test_what_is_remembered_of_a_lost_file_removes_nothing_from_the_one_in_its_place(
+    outbox: EmbeddedOutbox, destination: Destination
+) -> None:
+    """On a full disk operators may move the file away: its positions begin again, and are other messages'."""
+    sent = await store(outbox, 20)
+    forgetful = Forgetful(outbox)
+    mover = Mover(forgetful, destination, window=WINDOW)
+    running = asyncio.create_task(mover.run(asyncio.Event(), follow=False))
+    await until(lambda: mover.unremoved == 20)
+    for file in outbox.database.path.parent.iterdir():
+        file.unlink()
+    await asyncio.gather(*(outbox.publish(to(0)) for _ in range(2)), return_exceptions=True)
+    await usable(outbox)
+    later = await store(outbox, 5)
+    forgetful.failure = None
+    async with asyncio.timeout(PATIENT_SECONDS):
+        await running
+    assert destination.attempts[:20] == sent
+    assert destination.attempts[-5:] == later
+    assert mover.unremoved == await outbox.count() == 0
 
 
 async def test_a_file_in_the_place_of_a_lost_one_is_moved_too(

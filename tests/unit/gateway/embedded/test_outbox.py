@@ -23,9 +23,9 @@ async def test_the_outbox_is_read_in_order_and_in_portions(path: Path) -> None:
     for message, one in zip(first, sent, strict=False):
         assert timedelta() <= one.created_at - message.created_at < timedelta(milliseconds=1)
         assert message.expires_at - message.created_at == timedelta(hours=1)
-    await outbox.remove([message.position for message in first])
+    await outbox.remove({message.position: message.tracking_id for message in first})
     assert await outbox.count() == 6
-    await outbox.remove([])
+    await outbox.remove({})
     assert await outbox.waiting(limit=100) == rest
     await outbox.close()
 
@@ -36,7 +36,7 @@ async def test_a_position_is_never_used_again(path: Path) -> None:
     await outbox.start()
     await outbox.publish(envelope())
     [first] = await outbox.waiting()
-    await outbox.remove([first.position])
+    await outbox.remove({first.position: first.tracking_id})
     await outbox.publish(envelope())
     [second] = await outbox.waiting()
     assert second.position > first.position

@@ -120,7 +120,7 @@ async def test_a_full_disk_is_refused_and_healed(path: Path) -> None:
     )
     assert set(stored(path)) == {one.tracking_id for one in sent} - set(refused)
     assert False in seen
-    await outbox.remove([message.position for message in await outbox.waiting()])
+    await outbox.remove({message.position: message.tracking_id for message in await outbox.waiting()})
     await outbox.publish(envelope())
     await database.run(allow(1_000_000), PATIENT_SECONDS)
     await asyncio.gather(*map(outbox.publish, sent))
