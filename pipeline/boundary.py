@@ -76,6 +76,8 @@ class Boundary:
                     await self.app(scope, receive, reply)
             except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - a bug anywhere inside is answered here
                 error = raised
+            # Before the answer leaves: what a client is slow to take is no stage's time.
+            context.stopwatch.stop()
             if not isinstance(error, ClientDisconnected):
                 answer = reply.answer
                 if error is not None or answer is None:
@@ -89,7 +91,6 @@ class Boundary:
                 raise error
         finally:
             self.in_flight -= 1
-            context.stopwatch.stop()
             self.telemetry.answered(context, status, failure)
             # Their tracebacks hold this frame: a reference cycle would wait for the garbage collector.
             del failure, error

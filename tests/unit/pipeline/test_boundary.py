@@ -383,3 +383,21 @@ async def test_a_failure_is_named_for_the_stage_that_was_entered_last() -> None:
     assert failure is not None
     assert failure.stage == "inner"
     assert [stage for stage, _ in ears.left] == ["inner", "outer"]
+
+
+async def test_a_client_that_is_slow_to_take_its_answer_costs_no_stage_time() -> None:
+    ears = Ears()
+    (mark, stage) = timed([("slow?", Middleware(Stage))], ears)
+    app: Any = Inner()
+    for middleware in (stage, mark):
+        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    told_before: list[list[str]] = []
+
+    class Slow(Exchange):
+        async def send(self, message: Message) -> None:
+            told_before.append([stage for stage, _ in ears.left])
+            await super().send(message)
+
+    await Slow().arriving_at(around(app, ears))
+    assert told_before == [["slow?"], ["slow?"]]
+    assert [stage for stage, _ in ears.left] == ["slow?"]
