@@ -99,7 +99,7 @@ class Message:
     """One numbered message.
 
     ``expected`` is the code of the refusal that it is bound to get; None for a valid one. A sender who ``gives_up``
-    believes a refusal of the moment and does not ask again, whatever he was told before.
+    believes a refusal of the moment and does not ask again, whatever they were told before.
     """
 
     number: int

@@ -462,7 +462,7 @@ class Scene:
         tracking_id = attempt.tracking_id
         assert attempt.answer == self.replayed.setdefault(tracking_id, attempt.answer)
         first = self.first_answer[tracking_id]
-        # The deadline may cut off whoever stores a refusal: he says that nothing was sent, which is as true.
+        # The deadline may cut off whoever stores a refusal: they say that nothing was sent, which is as true.
         if first is not None and first.is_answered and first.outcome != "SERVICE_UNAVAILABLE":
             assert attempt.answer == first.answer, f"{attempt} got another answer than {first}"
         if attempt.outcome == "ACCEPTED":

@@ -225,7 +225,7 @@ async def test_a_refusal_is_counted_for_its_stage(told: Told) -> None:
 
 
 async def test_what_failed_after_the_confirm_refused_nobody(told: Told) -> None:
-    """The sender has his 202."""
+    """The sender has their 202."""
     failure = OutcomeUnknown()
     failure.stage = "publish"
     told.answered(202, failure)
