@@ -71,9 +71,8 @@ def find(name: str) -> StageClass:
     module_name, _, class_name = name.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (
-        Exception
-    ) as error:  # Importing runs the operator's code: whatever it raises is a mistake to report.
+    # Importing runs the operator's code: whatever it raises is a mistake to report.
+    except Exception as error:
         raise LookupError(
             f"cannot be imported: {type(error).__name__}: {error}{_where_to_find(module_name, error)}"
         ) from error
@@ -121,9 +120,8 @@ def mistakes(order: Sequence[str]) -> list[Mistake]:
             found.append(Mistake(name, str(error)))
             near = _nearest(name)
             if near and near not in order:
-                known[name] = BUILT_IN[
-                    near
-                ]  # Or one slip would be told again as a need of each stage behind it.
+                # Or one slip would be told again as a need of each stage behind it.
+                known[name] = BUILT_IN[near]
     return found + _misplaced(known)
 
 

@@ -14,7 +14,7 @@ local function count(day, keep_seconds)
 end
 
 local function uncount(day)
-  -- A counter that was flushed or has expired owes nothing.
+  -- A counter that was flushed or has expired has nothing to give back.
   if used(day) > 0 then
     redis.call('DECR', counters .. day)
   end

@@ -37,7 +37,7 @@ class Timeouts(Generic[Item]):
         self._timer: asyncio.Handle | None = None
 
     def add(self, item: Item) -> None:
-        """Let it wait from now on; one that waits already is discarded first."""
+        """Let it wait from now on. One that waits already must be discarded first, or it would be out of order."""
         # Not the loop's clock: uvloop's stands still during an iteration, and the iteration may have been a long one.
         self._due[item] = time.monotonic() + self.seconds
         if self._timer is None:

@@ -29,7 +29,6 @@ _PLACES = (
     ("gateway/observability/telemetry.py", METRICS),
     ("gateway/observability/metrics.py", METRICS),
     ("gateway/observability/tallies.py", METRICS),
-    ("gateway/measured.py", METRICS),
     ("prometheus_client/", METRICS),
     ("gateway/redis/", REDIS),
     ("redis/", REDIS),

@@ -47,7 +47,9 @@ async def test_it_tells_its_depth_and_age(spool: Spool) -> None:
     with pytest.raises(Degraded, match=r"2 messages wait, the oldest for \d+\.\d s") as raised:
         await spool.ping()
     assert raised.value.state == "degraded"
-    await spool.outbox.remove({message.position: message.tracking_id for message in await spool.outbox.waiting()})
+    await spool.outbox.remove(
+        {message.position: message.tracking_id for message in await spool.outbox.waiting()}
+    )
     assert spool.look() == (0, 0)
     await spool.ping()
 
