@@ -32,7 +32,8 @@ class Message:
     providers: tuple[str, ...] | None = None
 
 
-@dataclass(slots=True)
+# Frozen: requests without a choice of their own share one.
+@dataclass(frozen=True, slots=True)
 class Route:
     """Canonical provider names in the order in which they are to be tried; empty for smart selection."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import FrozenInstanceError
 from datetime import date
 
 import pytest
 
-from pipeline.facts import Claim, Client, Reservation, derive_tracking_id
+from pipeline.facts import Claim, Client, Reservation, Route, derive_tracking_id
 
 FINGERPRINT = bytes(range(32))
 DAY = date(2026, 3, 1)
@@ -50,3 +51,10 @@ def test_two_requests_hold_a_claim_by_different_tokens() -> None:
 def test_what_remains_is_never_less_than_nothing(limit: int | None, used: int, remaining: int) -> None:
     """A limit that was lowered below what is used leaves 0."""
     assert Reservation("acme", DAY, limit, used, "token").remaining == remaining
+
+
+@pytest.mark.parametrize(("fact", "member"), [(Client("acme"), "name"), (Route(), "providers")])
+def test_what_requests_share_no_stage_can_change(fact: object, member: str) -> None:
+    """An operator's stage that wants another adds it in its place: that changes the route of this request alone."""
+    with pytest.raises(FrozenInstanceError):
+        setattr(fact, member, "other")
