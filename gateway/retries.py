@@ -140,5 +140,7 @@ class RetryingStore:
             failed_in_a_row = 0
         if given_up:
             logger.warning(
-                "{} steps on the store were not taken within {} s: given up", given_up, RETRY_SECONDS
+                "{} steps on the store were not taken within {:g} s: given up. What they give back may stay counted",
+                given_up,
+                RETRY_SECONDS,
             )

@@ -49,7 +49,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def settled(store: RetryingStore) -> None:
-    """Wait until nothing is owed, and nothing is tried."""
+    """Wait until nothing is left to retry, and nothing is tried."""
     async with asyncio.timeout(5):
         while store._retrying is not None and not store._retrying.done():
             await asyncio.sleep(0.002)
@@ -77,7 +77,7 @@ async def test_a_last_step_is_tried_until_it_succeeds(step: str) -> None:
 
 @pytest.mark.parametrize("step", LAST_STEPS)
 async def test_a_step_that_succeeds_is_taken_once(step: str) -> None:
-    """Nothing is owed, and nothing runs in the background."""
+    """Nothing is left to retry, and nothing runs in the background."""
     scripted = ScriptedStore()
     store = RetryingStore(scripted)
     await LAST_STEPS[step](store)
@@ -97,7 +97,7 @@ async def test_the_steps_that_go_forward_are_not_repeated() -> None:
     assert scripted.steps == ["begin", "arm", "take"]
 
 
-async def test_an_answer_whose_claim_has_gone_on_is_owed_no_more(lines: Lines) -> None:
+async def test_an_answer_whose_claim_has_gone_on_is_retried_no_more(lines: Lines) -> None:
     """The first try was carried out and its reply lost, or another request resumed the claim: neither is trouble."""
 
     class Lost(ScriptedStore):
@@ -114,7 +114,7 @@ async def test_an_answer_whose_claim_has_gone_on_is_owed_no_more(lines: Lines) -
     assert lines.all() == []
 
 
-async def test_a_step_that_was_cancelled_is_owed_too() -> None:
+async def test_a_step_that_was_cancelled_is_retried_too() -> None:
     """A deadline that strikes while something is given back does not keep it."""
     go_on = asyncio.Event()
 
@@ -166,7 +166,7 @@ async def test_what_was_given_up_is_told_for_the_next_trouble_anew(
 
 
 async def test_a_bug_with_one_step_keeps_no_other_from_being_taken(lines: Lines) -> None:
-    """It is told, and not tried again; what was owed behind it is settled."""
+    """It is told, and not tried again; what waited behind it is."""
 
     class Broken(Recovering):
         async def release(self, claim: Claim) -> None:
@@ -236,7 +236,7 @@ async def test_a_store_that_is_away_is_not_asked_without_pause(monkeypatch: pyte
         await store.close()
 
 
-async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_waits_to_be_retried_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is away for long does not fill the memory."""
     monkeypatch.setattr(retries, "_MOST_WAITING", 2)
     scripted = Recovering(len(LAST_STEPS))
@@ -249,7 +249,7 @@ async def test_what_is_owed_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
-    """A step that is being tried when the time is over is still owed."""
+    """A step that is being tried when the time is over still waits."""
     monkeypatch.setattr(retries, "_LAST_CHANCE_SECONDS", 0.02)
 
     class Hanging(Recovering):
@@ -266,7 +266,7 @@ async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_end_gives_it_one_last_chance(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
-    """What is still owed when the process ends is told."""
+    """What still waits when the process ends is told."""
     monkeypatch.setattr(retries, "_LAST_CHANCE_SECONDS", 0.02)
     lost = RetryingStore(Recovering(10**6))
     saved = RetryingStore(Recovering(2))
