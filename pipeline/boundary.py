@@ -86,7 +86,14 @@ class Boundary:
                     answer = self._answer(context, failure)
                 assert answer is not None
                 status = answer.status
-                await _leave(answer, context.answer_headers(), scope, send)
+                try:
+                    await _leave(answer, context.answer_headers(), scope, send)
+                except Exception as bug:  # noqa: BLE001 - an operator's stage has asked for headers that are none
+                    failure = _failure(context, bug)
+                    context.headers.clear()
+                    # What it says of the message is as true without them.
+                    plain = Answer(answer.status, answer.body, answer.content_type)
+                    await _leave(plain, context.answer_headers(), scope, send)
             if isinstance(error, asyncio.CancelledError):
                 raise error
         finally:

@@ -111,9 +111,19 @@ class Cycle(RequestResponseCycle):
         if message["type"] != WHOLE_RESPONSE:
             await super().send(message)
         elif not self._write(message["status"], message["headers"], message["body"]):
-            start: Any = {**message, "type": "http.response.start"}
-            await super().send(start)
+            await self._start(message)
             await super().send({"type": "http.response.body", "body": message["body"]})
+
+    async def _start(self, message: Any) -> None:
+        has_started = self.response_started
+        start: Any = {**message, "type": "http.response.start"}
+        try:
+            await super().send(start)
+        except RuntimeError:
+            if not has_started:
+                # Nothing was written: a header is malformed, and another answer may leave in the place of this one.
+                self.response_started, self.chunked_encoding = False, None
+            raise
 
     def _write(self, status: int, headers: Headers, body: bytes) -> bool:
         """Whether the answer was of the plain kind, and has been written."""

@@ -401,3 +401,33 @@ async def test_a_client_that_is_slow_to_take_its_answer_costs_no_stage_time() ->
     await Slow().arriving_at(around(app, ears))
     assert told_before == [["slow?"], ["slow?"]]
     assert [stage for stage, _ in ears.left] == ["slow?"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "status"),
+    [(Inner(publishes=True), 202), (Inner(Refused(codes.TOO_MANY_REQUESTS, retry_after=60)), 429)],
+    ids=["accepted", "refused"],
+)
+async def test_an_answer_whose_headers_are_none_leaves_without_them(inner: Inner, status: int) -> None:
+    """Servers refuse malformed headers: the sender must not take that for what became of the message."""
+    ears = Ears()
+
+    class Strict(Exchange):
+        async def send(self, message: Message) -> None:
+            if any(b"\n" in value for _, value in message.get("headers", ())):
+                raise RuntimeError("Invalid HTTP header value.")
+            await super().send(message)
+
+    class Careless(Stage):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            Context.of(scope).headers[b"x-note"] = b"two\nlines"
+            await super().__call__(scope, receive, send)
+
+    exchange = await Strict().arriving_at(around(Careless(inner), ears))
+    assert exchange.status == status
+    assert set(exchange.headers) == {"content-type", "content-length", "x-tracking-id"}
+    assert exchange.json["tracking_id"] == exchange.headers["x-tracking-id"] == inner.context.tracking_id
+    ((_, told_status, failure),) = ears.answers
+    assert failure is not None
+    assert (told_status, failure.code.name) == (status, "INTERNAL_ERROR")
+    assert isinstance(failure.__cause__, RuntimeError)

@@ -106,6 +106,26 @@ async def outcome(make: Any, method: str, keep_alive: bool, messages: Messages) 
     return written, transport.is_closed, len(completions), cycle.response_complete, cycle.keep_alive, error
 
 
+async def test_an_answer_may_leave_in_the_place_of_one_with_a_malformed_header() -> None:
+    """Nothing of the first was written; and of one that has begun there is no second."""
+    for keep_alive in (True, False):
+        transport, completions = Transport(), []
+        cycle = ours(transport, lambda: completions.append(1), "POST", keep_alive)  # noqa: B023 - called here
+        length = (b"content-length", b"3")
+        whole = {"type": WHOLE_RESPONSE, "status": 202, "headers": [length], "body": b"abc"}
+        with pytest.raises(RuntimeError, match="Invalid HTTP header value"):
+            await cycle.send({**whole, "headers": [length, (b"x", b"a\r\nb: c")]})
+        await cycle.send(whole)
+        with pytest.raises(RuntimeError, match="after response already completed"):
+            await cycle.send(whole)
+        await asyncio.sleep(0)
+        written = b"".join(transport.writes)
+        assert written.startswith(b"HTTP/1.1 202 Accepted\r\n")
+        assert written.endswith(b"\r\n\r\nabc")
+        assert written.count(b"HTTP/1.1") == 1
+        assert completions == [1]
+
+
 def in_asgi(message: dict[str, Any]) -> Messages:
     """The same message by ASGI's own."""
     if message["type"] != WHOLE_RESPONSE:
