@@ -46,7 +46,7 @@ def begin(
         return OtherPayload()
     if packed is not None:
         return Answered(packed)
-    # With the caller's own token the step was tried twice, and nobody waits for himself.
+    # With the caller's own token the step was tried twice, and nobody waits for themselves.
     if leased_until > now and token != claim.token:
         return InProgress(leased_until - now)
     cursor.execute(

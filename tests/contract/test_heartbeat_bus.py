@@ -48,7 +48,7 @@ async def arrived(heard: list[bytes], *expected: bytes) -> None:
     await eventually(lambda: set(expected) <= set(heard))
 
 
-async def test_everybody_hears_everybody_and_himself(harness: Harness) -> None:
+async def test_everybody_hears_everybody_and_themselves(harness: Harness) -> None:
     heard: tuple[list[bytes], list[bytes]] = ([], [])
     async with opened(harness, heard[0].append) as one, opened(harness, heard[1].append) as other:
         await one.send(heartbeat(1))

@@ -57,7 +57,7 @@ async def settled(store: RetryingStore) -> None:
 
 
 async def turns() -> None:
-    """Enough turns of the loop for what waits for nothing else."""
+    """Enough iterations of the event loop for what waits for nothing else."""
     for _ in range(100):
         await asyncio.sleep(0)
 
