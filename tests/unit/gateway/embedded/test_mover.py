@@ -276,6 +276,7 @@ async def test_what_cannot_be_removed_holds_nothing_up_and_is_moved_once(
     running = asyncio.create_task(mover.run(asyncio.Event(), follow=False))
     await until(lambda: len(destination.took) == 700)
     later = await store(outbox, 5)
+    # The destination has it a moment before the mover knows.
     await until(lambda: mover.moved == 705)
     assert (len(destination.took), mover.unremoved) == (705, 705)
     assert not running.done()
