@@ -10,6 +10,9 @@ from starlette.types import Message, Send
 JSON = b"application/json"
 
 _ACCEPTED = b"v1"
+# They end with their head: a client takes whatever follows for the next answer (RFC 9110, 6.4.1 and 8.6).
+_WITHOUT_BODY = (204, 304)
+_ABOUT_BODY = (b"content-type", b"content-length", b"transfer-encoding")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -38,7 +41,8 @@ class Answer:
     def all_headers(self, more: Iterable[tuple[bytes, bytes]] = ()) -> list[tuple[bytes, bytes]]:
         """The headers that describe the body, its own, and ``more``."""
         if not self.content_type:
-            return [(b"content-length", b"%d" % len(self.body)), *self.headers, *more]
+            length = [] if self.status in _WITHOUT_BODY else [(b"content-length", b"%d" % len(self.body))]
+            return [*length, *self.headers, *more]
         return [
             (b"content-type", self.content_type),
             (b"content-length", b"%d" % len(self.body)),
@@ -101,16 +105,15 @@ class Reply:
         self._parts.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        fields = self._start.get("headers", ())
+        status, fields = self._start["status"], list(self._start.get("headers", ()))
+        own = tuple((name, value) for name, value in fields if name.lower() not in _ABOUT_BODY)
+        if status in _WITHOUT_BODY:
+            self.take(Answer(status, b"", b"", own))
+            return
         described = {name.lower(): value for name, value in fields}
-        own = tuple(
-            (name, value)
-            for name, value in fields
-            if name.lower() not in (b"content-type", b"content-length")
-        )
         body = b"".join(self._parts)
         content_type = described.get(b"content-type", JSON if body else b"")
-        self.take(Answer(self._start["status"], body, content_type, own))
+        self.take(Answer(status, body, content_type, own))
 
 
 def accepted(tracking_id: str) -> Answer:

@@ -88,6 +88,30 @@ async def test_an_answer_that_does_not_describe_its_body(body: bytes, content_ty
     assert reply.whole() == Answer(200, body, content_type)
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_that_has_no_body_by_its_nature(status: int) -> None:
+    """Leaves without one and without a length: what follows its head a client takes for the next answer."""
+    reply = Reply()
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"3"), (b"etag", b'"a"')]
+    await reply({"type": "http.response.start", "status": status, "headers": headers})
+    await reply({"type": "http.response.body", "body": b"abc"})
+    answer = reply.whole()
+    assert (answer.status, answer.body, answer.all_headers()) == (status, b"", [(b"etag", b'"a"')])
+
+
+async def test_an_answer_has_one_length() -> None:
+    """That of its parts together, whatever they were to be framed by; headers may come from any iterable."""
+    reply = Reply()
+    headers = iter([(b"Transfer-Encoding", b"chunked"), (b"x-own", b"1")])
+    await reply({"type": "http.response.start", "status": 200, "headers": headers})
+    await reply({"type": "http.response.body", "body": b"{}"})
+    assert reply.whole().all_headers() == [
+        (b"content-type", JSON),
+        (b"content-length", b"2"),
+        (b"x-own", b"1"),
+    ]
+
+
 async def test_a_body_without_a_beginning_is_a_bug() -> None:
     """Of the stage that sends it, which the message says."""
     with pytest.raises(RuntimeError, match=r"'http\.response\.body' came before 'http\.response\.start'"):
