@@ -139,7 +139,7 @@ def describe(configured: Settings) -> str:
 def _new_key(options: argparse.Namespace) -> int:
     found = clients.mistakes({"k": {"name": options.name}})
     if found:
-        print(f"error: NAME: {found[0]}", file=sys.stderr)
+        print(printable(f"error: NAME: {found[0]}"), file=sys.stderr)
         return MISTAKE
     key, digest = clients.new_key()
     entry = json.dumps(

@@ -71,12 +71,13 @@ def find(name: str) -> StageClass:
     module_name, _, class_name = name.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    # Importing runs the operator's code: whatever it raises is a mistake to report.
-    except Exception as error:
+        is_stage = isinstance(found, type) and _looks_like_a_stage(found)
+    # Importing runs the operator's code: whatever it raises, or ends the process by, is a mistake to report.
+    except (Exception, SystemExit) as error:
         raise LookupError(
             f"cannot be imported: {type(error).__name__}: {error}{_where_to_find(module_name, error)}"
         ) from error
-    if not (isinstance(found, type) and _looks_like_a_stage(found)):
+    if not is_stage:
         raise LookupError(
             "is no stage: it must be a class with __call__ and sets of types in 'needs' and 'provides'"
         )
@@ -99,7 +100,7 @@ def _looks_like_a_stage(found: type) -> bool:
     )
 
 
-def _where_to_find(module_name: str, error: Exception) -> str:
+def _where_to_find(module_name: str, error: BaseException) -> str:
     """What to do when it is the stage's own module, or a package around it, that is not there."""
     if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
         return f". Put the folder that holds '{module_name.partition('.')[0]}' into PYTHONPATH"

@@ -67,7 +67,11 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
             stage: Any = order.find(name)
         except LookupError:  # A mistake of the order's, which tells it.
             continue
-        parameters = _Parameters(stage)
+        try:
+            parameters = _Parameters(stage)
+        except (TypeError, ValueError) as error:
+            found.append(f"[stage.{name}] its constructor cannot be read: {error}")
+            continue
         given = options.get(name, {})
         wrong = [*parameters.mistakes, *parameters.missing(given)]
         unknown = parameters.unknown(given)
@@ -79,7 +83,7 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
             stage(_nothing, **parameters.wired(services), **accepted)
         except (TypeError, ValueError) as error:
             found.append(f"[stage.{name}] {error}")
-        except Exception as error:  # noqa: BLE001 - an operator's stage may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an operator's stage may raise anything
             found.append(f"[stage.{name}] cannot be built: {type(error).__name__}: {error}")
     return found
 

@@ -84,9 +84,18 @@ def service_name(text: str) -> str:
 
 def host(text: str) -> str:
     """An address to listen on, or its name."""
-    if not text.isascii() or not text.isprintable() or " " in text or "/" in text:
+    if not text.isascii() or not text.isprintable() or " " in text or "/" in text or not _has_labels(text):
         raise ValueError("must be an IP address or a host name to listen on, such as 127.0.0.1 or 0.0.0.0")
     return text
+
+
+def _has_labels(name: str) -> bool:
+    """Whether each part between dots has 1 to 63 characters, without which Python does not even look for the name."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def path(text: str) -> str:

@@ -138,12 +138,13 @@ def test_every_new_key_is_another() -> None:
     assert all(len(key) >= 43 for key in keys)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 65, "a\nb", "a\x7f"], ids=repr)
+@pytest.mark.parametrize("name", ["", "x" * 65, "a\nb", "a\x7f", "\x1b[2J"], ids=repr)
 def test_a_key_for_an_impossible_name_is_refused(name: str, capsys: Printed) -> None:
     """The name is judged as the configuration would judge it, and no key is made."""
     assert cli.main(["key", "new", name]) == 2
     printed = capsys.readouterr()
     assert "must be 1 to 64 characters" in printed.err
+    assert printed.err.removesuffix("\n").isprintable()
     assert printed.out == ""
 
 

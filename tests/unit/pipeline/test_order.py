@@ -352,6 +352,24 @@ def test_a_module_that_fails_when_imported_is_told(tmp_path: Any, monkeypatch: p
         order.find("acme_broken:Stage")
 
 
+def test_a_module_that_ends_the_process_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that was never meant to be imported: without a word nobody would know why nothing starts."""
+    (tmp_path / "acme_script.py").write_text("raise SystemExit('usage: acme_script FILE')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LookupError, match=r"cannot be imported: SystemExit: usage: acme_script FILE$"):
+        order.find("acme_script:Stage")
+
+
+def test_a_class_that_cannot_say_what_it_needs_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask it runs the operator's code, too."""
+    (tmp_path / "acme_shy.py").write_text(
+        "class Meta(type):\n    needs = property(lambda cls: 1 / 0)\nclass Stage(metaclass=Meta):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LookupError, match=r"cannot be imported: ZeroDivisionError"):
+        order.find("acme_shy:Stage")
+
+
 def test_a_module_that_misses_another_is_not_sought_itself(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

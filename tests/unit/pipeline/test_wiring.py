@@ -112,11 +112,24 @@ class Broken(Stage):
         raise FileNotFoundError(2, "No such file", path)
 
 
+class Ending(Stage):
+    """An operator's own that ends the process."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        raise SystemExit(7)
+
+
+class Unreadable(Stage):
+    """An operator's own whose constructor is none."""
+
+    __init__: Any = 5
+
+
 @pytest.fixture(autouse=True)
 def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module of an operator's own stages."""
     module = ModuleType("acme_wired")
-    for stage in (Limits, CatchAll, Punctual, Broken, Greedy, Record):
+    for stage in (Limits, CatchAll, Punctual, Broken, Greedy, Record, Ending, Unreadable):
         setattr(module, stage.__name__, stage)
     monkeypatch.setitem(sys.modules, "acme_wired", module)
 
@@ -191,6 +204,8 @@ def test_a_stage_that_takes_any_option_is_given_them_all() -> None:
         (RECORD, {"most": 2}, []),
         (RECORD, {"mots": 2}, ["mots: is not known: did you mean 'most'?"]),
         (BROKEN, {"path": "x"}, ["cannot be built: FileNotFoundError: [Errno 2] No such file: 'x'"]),
+        ("acme_wired:Ending", {}, ["cannot be built: SystemExit: 7"]),
+        ("acme_wired:Unreadable", {}, ["its constructor cannot be read: 5 is not a callable object"]),
         (
             "auth",
             {"x": 1, "y": 2},

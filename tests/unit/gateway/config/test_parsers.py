@@ -90,6 +90,8 @@ def test_what_is_written_is_read(name: str, text: str, value: object) -> None:
         ("SERVICE_NAME", "a\nb"),
         ("SERVER_A_HOST", "a b"),
         ("SERVER_A_HOST", "http://a"),
+        ("SERVER_A_HOST", "a..b"),
+        ("SERVER_A_HOST", "x" * 64),
     ],
     ids=lambda text: ascii(text)[:30],
 )
