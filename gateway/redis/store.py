@@ -203,12 +203,12 @@ class _Unexpected(Exception):
 
 def _begun(claim: Claim, reply: Any) -> Begun | Replay | InProgress | OtherPayload:
     match reply:
-        case [b"begun", armed]:
+        case [b"begun", 0 | 1 as armed]:
             return Begun(armed == 1)
-        case [b"replay", packed]:
+        case [b"replay", bytes(packed)]:
             answer = packing.unpack(packed, claim.tracking_id)
             return Replay(Answer.unpack(answer, claim.tracking_id))
-        case [b"in progress", milliseconds_left]:
+        case [b"in progress", int(milliseconds_left)]:
             return InProgress(milliseconds_left)
         case [b"other payload"]:
             return OtherPayload()
@@ -217,12 +217,15 @@ def _begun(claim: Claim, reply: Any) -> Begun | Replay | InProgress | OtherPaylo
 
 def _taken(client: Client, token: str, claim: Claim | None, reply: Any) -> Reservation | QuotaExceeded:
     match reply:
-        case [b"taken", used, charged]:
+        case [b"taken", int(used), bytes(charged)]:
+            try:
+                charged_day = date.fromisoformat(charged.decode())
+            except ValueError:
+                raise _Unexpected from None
             if claim is not None:
                 claim.armed = True
-            charged_day = date.fromisoformat(charged.decode())
             return Reservation(client.name, charged_day, client.daily_quota, used, token)
-        case [b"exceeded", used]:
+        case [b"exceeded", int(used)]:
             return QuotaExceeded(used)
         case [b"lost"]:
             raise ClaimLost

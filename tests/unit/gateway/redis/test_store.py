@@ -336,3 +336,27 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
         RedisStore(url)
     assert "hunter2" not in str(raised.value)
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("step", "reply"),
+    [
+        (begin, ["begun", "x"]),
+        (begin, ["in progress", "x"]),
+        (begin, ["replay", None]),
+        (take, ["taken", 1, "hunter2"]),
+        (take_loose, ["taken", 1, b"\xff"]),
+        (take_loose, ["taken", "x", "2026-02-03"]),
+        (take_loose, ["taken", 1, None]),
+        (take_loose, ["exceeded", "x"]),
+    ],
+    ids=ascii,
+)
+async def test_a_reply_of_which_a_part_is_none_that_scripts_give(step: Step, reply: Reply) -> None:
+    """No bug of ours, which would leave what was taken: the stages judge it as they judge any failure of the store."""
+    claim = some_claim()
+    async with opened_to(reply) as (store, _):
+        with pytest.raises(StoreUnavailable, match="unexpected reply") as raised:
+            await step(store, claim)
+    assert raised.value.may_be_done
+    assert not claim.armed
