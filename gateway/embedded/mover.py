@@ -183,7 +183,9 @@ class Mover:
         self._in_flight = min(2 * self._in_flight, max(1, self._window // 2))
 
     async def _publish(self, message: Waiting) -> None:
-        ttl_ms = (message.expires_at - datetime.now(UTC)) // _MILLISECOND
+        # No more than it was given: where a clock has lost its time it would be years, which RabbitMQ refuses.
+        given = message.expires_at - message.created_at
+        ttl_ms = min(given, message.expires_at - datetime.now(UTC)) // _MILLISECOND
         try:
             await self._destination.publish_body(
                 message.tracking_id, message.body, max(0, ttl_ms), message.created_at

@@ -388,6 +388,16 @@ async def test_a_message_has_the_life_that_is_left_of_it(
     assert (mover.moved, mover.expired) == (2, 1)
 
 
+async def test_a_clock_that_was_set_back_gives_no_message_a_longer_life(
+    outbox: EmbeddedOutbox, destination: Destination
+) -> None:
+    """RabbitMQ refuses one of decades, and closes the channel: such a message would keep all others waiting."""
+    later = datetime.now(UTC) + timedelta(days=20_000)
+    await outbox.publish(replace(envelope(), created_at=later))
+    await moved(outbox, destination)
+    assert [ttl_ms for _, ttl_ms in destination.took] == [3_600_000]
+
+
 # Its life.
 
 
