@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-import orjson
-
-from gateway.embedded.outbox import Waiting
+from gateway.embedded.outbox import Waiting, recipient
 
 # Longer than any request lives: what is older was not on its way then, but a clock has been set.
 _LONGEST_REQUEST = timedelta(seconds=30)
@@ -32,7 +30,7 @@ class Backlog:
     def add(self, messages: Iterable[Waiting]) -> None:
         """Add messages from behind ``last``, in order."""
         for message in messages:
-            self._messages[message.position] = orjson.loads(message.body)["to"], message
+            self._messages[message.position] = recipient(message.body), message
             self.last = message.position
 
     def remove(self, position: int) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+import orjson
+
 from gateway.dependency import ConnectionWatcher
 from gateway.embedded.database import Database
 from gateway.embedded.failures import MaybeDone, NotDone
@@ -123,6 +125,14 @@ def select_waiting(cursor: sqlite3.Cursor, after: int, limit: int) -> list[Waiti
             "SELECT * FROM messages WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
         )
     ]
+
+
+def recipient(body: bytes) -> str:
+    """The number that a stored message goes to; empty for one that no disk has kept as it was written."""
+    try:
+        return str(orjson.loads(body)["to"])
+    except (ValueError, TypeError, LookupError):
+        return ""
 
 
 def count_waiting(cursor: sqlite3.Cursor) -> int:

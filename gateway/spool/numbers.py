@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-import orjson
+from gateway.embedded.outbox import recipient
 
 # Some milliseconds of reading, for one who looks after others have written much.
 _MOST_READ_AT_ONCE = 500
@@ -52,4 +52,4 @@ class WaitingNumbers:
             (self._read_up_to, _MOST_READ_AT_ONCE),
         )
         for position, body in rows:
-            self._last[orjson.loads(body)["to"]] = self._read_up_to = position
+            self._last[recipient(body)] = self._read_up_to = position

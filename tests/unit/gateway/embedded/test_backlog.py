@@ -88,3 +88,10 @@ def test_a_cleared_one_begins_again() -> None:
     assert (len(found), found.last, found.next(1)) == (0, 0, [])
     found.add([message(1, "a")])
     assert positions(found.next(1)) == [1]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b"1", b"\xff"], ids=repr)
+def test_a_body_that_the_disk_has_spoilt_keeps_nothing_waiting(body: bytes) -> None:
+    """It is moved like the others: whoever reads the queue has to judge it, and all that follow are good."""
+    found = backlog(message(1, "a")._replace(body=body), message(2, "a"), message(3, "b"))
+    assert positions(found.next(10)) == [1, 2, 3]

@@ -98,3 +98,11 @@ def test_a_file_in_the_place_of_a_lost_one_is_read_anew(file: File, tmp_path: Pa
     other.store("d")
     assert [waits(numbers, number, other.cursor) for number in "acd"] == [False, False, True]
     other.cursor.connection.close()
+
+
+def test_a_body_that_the_disk_has_spoilt_is_to_nobody(file: File) -> None:
+    """Sends to all numbers look here, and must not fail by it."""
+    numbers = WaitingNumbers()
+    file.store("a", "b")
+    file.cursor.execute("UPDATE messages SET body = X'7B' WHERE position = 1")
+    assert [waits(numbers, number, file.cursor) for number in "ab"] == [False, True]
