@@ -81,7 +81,8 @@ def find(name: str) -> StageClass:
         raise LookupError(
             "is no stage: it must be a class with __call__ and sets of types in 'needs' and 'provides'"
         )
-    return found
+    stage: StageClass = found
+    return stage
 
 
 def _nearest(name: str) -> str | None:
