@@ -360,7 +360,9 @@ def test_a_module_that_ends_the_process_is_told(tmp_path: Any, monkeypatch: pyte
         order.find("acme_script:Stage")
 
 
-def test_a_class_that_cannot_say_what_it_needs_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_cannot_say_what_it_needs_is_told(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To ask it runs the operator's code, too."""
     (tmp_path / "acme_shy.py").write_text(
         "class Meta(type):\n    needs = property(lambda cls: 1 / 0)\nclass Stage(metaclass=Meta):\n    pass\n"
