@@ -350,7 +350,7 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
         (take_loose, ["taken", 1, None]),
         (take_loose, ["exceeded", "x"]),
     ],
-    ids=ascii,
+    ids=lambda value: getattr(value, "__name__", ascii(value)),
 )
 async def test_a_reply_of_which_a_part_is_none_that_scripts_give(step: Step, reply: Reply) -> None:
     """No bug of ours, which would leave what was taken: the stages judge it as they judge any failure of the store."""
