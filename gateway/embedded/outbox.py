@@ -97,9 +97,10 @@ class EmbeddedOutbox:
 
 
 def _insert(cursor: sqlite3.Cursor, row: tuple[str, bytes, int, int]) -> None:
+    # Not by ON CONFLICT, which uses up a position each time: the depth of a spool is told by its positions.
     cursor.execute(
-        "INSERT INTO messages (tracking_id, body, created_at, expires_at, stored_at) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
+        "INSERT INTO messages (tracking_id, body, created_at, expires_at, stored_at) SELECT ?1, ?2, ?3, ?4, ?5"
+        " WHERE NOT EXISTS (SELECT 1 FROM messages WHERE tracking_id = ?1)",
         (*row, now_ms()),
     )
 

@@ -53,3 +53,15 @@ async def test_a_message_that_still_waits_stays_as_it_was(path: Path) -> None:
     await outbox.publish(envelope("other words", first.tracking_id))
     assert [message.body for message in await outbox.waiting()] == [first.to_json(), second.to_json()]
     await outbox.close()
+
+
+async def test_what_is_not_stored_again_uses_up_no_position(path: Path) -> None:
+    """A spool tells by its positions how full it is: retries must not fill it."""
+    outbox = EmbeddedOutbox(Database(path))
+    await outbox.start()
+    first = envelope()
+    for one in (first, first, first, envelope()):
+        await outbox.publish(one)
+    before, after = await outbox.waiting()
+    assert after.position == before.position + 1
+    await outbox.close()
