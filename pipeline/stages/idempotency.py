@@ -112,12 +112,20 @@ class Idempotency(Stage):
             await self._settle(context, "complete", claim, accepted(context.tracking_id))
         elif context.may_be_published:
             await self._settle(context, "suspend", claim)
-        elif isinstance(failure, Refused) and failure.code.is_verdict:
-            await self._settle(
-                context, "complete", claim, failure.answer(context.tracking_id, self.clock.now())
-            )
+        elif (verdict := self._verdict(context, failure)) is not None:
+            await self._settle(context, "complete", claim, verdict)
         else:
             await self._settle(context, "release", claim)
+
+    def _verdict(self, context: Context, failure: BaseException) -> Answer | None:
+        """What is kept of a refusal that is an answer to this payload; None for any other failure."""
+        if not (isinstance(failure, Refused) and failure.code.is_verdict):
+            return None
+        try:
+            return failure.answer(context.tracking_id, self.clock.now())
+        except (TypeError, ValueError):
+            # An operator's stage gave what JSON does not have: the boundary will call it a bug.
+            return None
 
     async def _suspend_if_begun(self, context: Context, claim: Claim) -> None:
         try:

@@ -161,6 +161,7 @@ async def test_the_rest_of_a_lease_is_rounded_up(left: int, seconds: int) -> Non
     [
         (Begun(), Inner(Refused(codes.NO_PROVIDER_AVAILABLE)), "release"),
         (Begun(), Inner(VERDICT), "complete"),
+        (Begun(), Inner(Refused(codes.INVALID_PAYLOAD, details={"no": {"JSON"}})), "release"),
         (Begun(), Inner(OutcomeUnknown()), "release"),
         (Begun(), Inner(RuntimeError("bug")), "release"),
         (Begun(), Inner(asyncio.CancelledError()), "release"),
