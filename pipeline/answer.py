@@ -12,6 +12,7 @@ JSON = b"application/json"
 _ACCEPTED = b"v1"
 # They end with their head: a client takes whatever follows for the next answer (RFC 9110, 6.4.1 and 8.6).
 _WITHOUT_BODY = (204, 304)
+_FINAL = range(200, 600)
 _ABOUT_BODY = (b"content-type", b"content-length", b"transfer-encoding")
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -96,8 +97,10 @@ class Reply:
         return self.answer
 
     async def __call__(self, message: Message) -> None:
-        """Take one ASGI message of an answer."""
+        """Take one ASGI message of an answer. Raises ``RuntimeError`` for one that nobody could send."""
         if message["type"] == "http.response.start":
+            if message["status"] not in _FINAL:
+                raise RuntimeError(f"no status of an answer: {message['status']!r}")
             self._start = message
             return
         if self._start is None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
-from pipeline.answer import Answer, Reply, accepted
+from pipeline.answer import JSON, Answer, Reply, accepted
 from pipeline.context import Context
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
 from pipeline.ids import random_uuid
@@ -83,7 +83,7 @@ class Boundary:
                 if error is not None or answer is None:
                     failure = _failure(context, error)
                 if failure is not None and answer is None:
-                    answer = self._answer(context, failure)
+                    failure, answer = self._answer(context, failure)
                 assert answer is not None
                 status = answer.status
                 try:
@@ -92,7 +92,7 @@ class Boundary:
                     failure = _failure(context, bug)
                     context.headers.clear()
                     # What it says of the message is as true without them.
-                    plain = Answer(answer.status, answer.body, answer.content_type)
+                    plain = Answer(answer.status, answer.body, JSON if answer.content_type == JSON else b"")
                     await _leave(plain, context.answer_headers(), scope, send)
             if isinstance(error, asyncio.CancelledError):
                 raise error
@@ -106,11 +106,17 @@ class Boundary:
         """The process is about to end: bodies that are still arriving must hurry."""
         self.deadlines.hurry(_DRAIN_BODY_SECONDS)
 
-    def _answer(self, context: Context, failure: NotAccepted) -> Answer:
+    def _answer(self, context: Context, failure: NotAccepted) -> tuple[NotAccepted, Answer]:
+        """What is answered to a failure, and what is told of it: a bug, where its details cannot be rendered."""
         if context.is_published:
             # What failed did so after the confirm: the sender is told of their message, the operators of the failure.
-            return accepted(context.tracking_id)
-        return failure.answer(context.tracking_id, self.clock.now())
+            return failure, accepted(context.tracking_id)
+        now = self.clock.now()
+        try:
+            return failure, failure.answer(context.tracking_id, now)
+        except (TypeError, ValueError) as bug:
+            failure = _failure(context, bug)
+            return failure, failure.answer(context.tracking_id, now)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         """Refuse one request too many; in an overload refusals are what a process does most."""

@@ -119,7 +119,7 @@ class Cycle(RequestResponseCycle):
         start: Any = {**message, "type": "http.response.start"}
         try:
             await super().send(start)
-        except RuntimeError:
+        except Exception:
             if not has_started:
                 # Nothing was written: a header is malformed, and another answer may leave in the place of this one.
                 self.response_started, self.chunked_encoding = False, None
@@ -162,7 +162,7 @@ def pack(status: int, headers: Headers, body: bytes) -> bytes | None:
         head = b"".join(
             [STATUS_LINE[status], *[_begin(name) + value + _END_OF_LINE for name, value in headers]]
         )
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         return None
     if (
         # No lines but those of the status and the headers, and no other control character.
@@ -177,6 +177,6 @@ def pack(status: int, headers: Headers, body: bytes) -> bytes | None:
 @lru_cache(maxsize=1000)
 def _begin(name: bytes) -> bytes:
     """What the line of a header begins with. Raises ``ValueError`` for a name that is not plain."""
-    if name in _FRAMING or name != name.lower() or HEADER_RE.search(name):
+    if not name or name in _FRAMING or name != name.lower() or HEADER_RE.search(name):
         raise ValueError("no plain header")
     return name + b": "

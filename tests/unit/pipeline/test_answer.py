@@ -112,6 +112,13 @@ async def test_an_answer_has_one_length() -> None:
     ]
 
 
+@pytest.mark.parametrize("status", [100, 199, 600, "200", None], ids=repr)
+async def test_a_status_that_ends_no_request_is_a_bug(status: object) -> None:
+    """Of the stage that sends it: its sender would wait on, or be cut off."""
+    with pytest.raises(RuntimeError, match="no status of an answer"):
+        await Reply()({"type": "http.response.start", "status": status})
+
+
 async def test_a_body_without_a_beginning_is_a_bug() -> None:
     """Of the stage that sends it, which the message says."""
     with pytest.raises(RuntimeError, match=r"'http\.response\.body' came before 'http\.response\.start'"):

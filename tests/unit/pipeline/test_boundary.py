@@ -371,6 +371,19 @@ async def test_a_whole_answer_is_one_message_where_the_server_takes_it() -> None
     assert [name for name, _ in message["headers"]] == [name for name, _ in plain.sent[0]["headers"]]
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [Refused(codes.NOT_FOUND, details={"words": {"a", "set"}}), Refused(codes.NOT_FOUND, "\ud800")],
+    ids=["details", "message"],
+)
+async def test_a_refusal_that_cannot_be_rendered_is_a_bug(refusal: Refused) -> None:
+    """Of an operator's stage: its sender is answered all the same."""
+    ears = Ears()
+    exchange = await Exchange().arriving_at(around(Inner(refusal), ears))
+    assert (exchange.status, exchange.json["error_code"]) == (500, "INTERNAL_ERROR")
+    assert told(ears) == (500, "INTERNAL_ERROR")
+
+
 async def test_a_failure_is_named_for_the_stage_that_was_entered_last() -> None:
     """A stage refuses before it hands over, so whoever raised it is the last that was entered."""
     ears = Ears()
@@ -431,3 +444,20 @@ async def test_an_answer_whose_headers_are_none_leaves_without_them(inner: Inner
     assert failure is not None
     assert (told_status, failure.code.name) == (status, "INTERNAL_ERROR")
     assert isinstance(failure.__cause__, RuntimeError)
+
+
+async def test_a_content_type_that_is_none_leaves_out_itself() -> None:
+    """It is a header, too; the rest of the answer is as good without it."""
+    ears = Ears()
+
+    class Strict(Exchange):
+        async def send(self, message: Message) -> None:
+            if any(b"\n" in value for _, value in message.get("headers", ())):
+                raise RuntimeError("Invalid HTTP header value.")
+            await super().send(message)
+
+    inner = Inner(Answer(403, b"no", b"text/plain\nx: y"))
+    exchange = await Strict().arriving_at(around(inner, ears))
+    assert (exchange.status, exchange.body) == (403, b"no")
+    assert set(exchange.headers) == {"content-length", "x-tracking-id"}
+    assert told(ears) == (403, "INTERNAL_ERROR")

@@ -243,6 +243,29 @@ def test_a_value_cannot_begin_a_line_of_its_own(value: bytes) -> None:
     assert pack(202, headers, b"") is None
 
 
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize(
+    "header", [("x", b"a"), (b"x", "a"), (b"x", None), (1, 2), (b"x", b"a\nb")], ids=repr
+)
+def test_a_header_that_is_none_leaves_room_for_another_answer(header: Any, keep_alive: bool) -> None:
+    """Whatever it is: nothing has left, and the next answer does."""
+    (good,) = plain([(b"content-length", b"3")])
+    (bad,) = plain([(b"content-length", b"3"), header])
+    transport = Transport()
+
+    async def answer() -> None:
+        cycle = ours(transport, lambda: None, "POST", keep_alive)
+        with pytest.raises((RuntimeError, TypeError, AttributeError)):
+            await cycle.send(bad)
+        await cycle.send(good)
+        await asyncio.sleep(0)
+
+    run(answer())
+    written = b"".join(transport.writes)
+    assert written.count(b"HTTP/1.1 ") == 1
+    assert written.endswith(b"\r\n\r\nabc")
+
+
 def test_names_are_remembered_only_up_to_a_bound() -> None:
     """An operator's stage may make them up, one for each request."""
     for number in range(3000):
