@@ -14,7 +14,7 @@ settings.register_profile(
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 # For a loop of a minute: what is wrong in one example of a hundred is found by `make test`.
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=25)
-settings.register_profile("long", settings.get_profile("ci"), max_examples=1000)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=300)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=5000)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") == "true" else "default")
