@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 from hypothesis import HealthCheck, settings
+
+# Hypothesis imports these when an example asks for them, in the midst of a model's frames. There the parser of Python
+# 3.11 may lose count of its depth ("AST constructor recursion depth mismatch") when pytest rewrites what is imported.
+for part in ("optimiser", "pareto", "shrinker"):
+    importlib.import_module(f"hypothesis.internal.conjecture.{part}")
 
 # On a shared machine an example may take long for no reason of its own.
 settings.register_profile(

@@ -41,6 +41,8 @@ rm -rf -- "$1"
 
 
 _CHANCE = random.SystemRandom()
+# The ports that were given to anybody.
+_GIVEN: set[int] = set()
 
 
 class ServerMissing(Exception):
@@ -364,7 +366,8 @@ def epmd_binary() -> Path:
 def free_port() -> int:
     """A port of 127.0.0.1 that is free now and is given to no outgoing connection, so that a restart finds it free.
 
-    Each of the processes among which pytest-xdist deals the tests draws from ports of its own.
+    Each of the processes among which pytest-xdist deals the tests draws from ports of its own, and gives none twice:
+    whoever was given one may not listen on it yet.
     """
     # Below the ports that Linux (32768 and up) and macOS (49152 and up) give to outgoing connections.
     lowest, highest = 20000, 32768
@@ -376,7 +379,9 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
-            return port
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
 
 
 def accepts(port: int) -> bool:
