@@ -20,6 +20,10 @@ from tests.support.servers import RabbitServer, RedisServer, installed
 SCRIPT = Path(__file__).parents[1] / "install-peers.sh"
 
 
+# The peers are other people's gateways, which only a comparison asked for by `--peers` installs: no test run brings
+# them along, not in CI either. What of the bench needs none of them is tested beside this file, without a skip in CI.
+
+
 @pytest.fixture
 def installed_wrk() -> None:
     if not IS_LINUX:
