@@ -16,18 +16,12 @@ from gateway.rabbitmq.channel import ClosedChannel, ConfirmChannel, Rejected, Un
 from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerUnknown
-from tests.support.amqp_peer import Peer, listening
+from tests.support.amqp_peer import Peer
 
 KIND = Kind("x", "r", "t", "a", mandatory=True)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 # Of several frames.
 BODY = bytes(range(256)) * 40
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        yield peer
 
 
 @pytest.fixture

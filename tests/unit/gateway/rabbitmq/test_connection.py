@@ -24,12 +24,6 @@ HOST = "127.0.0.1"
 SOON = 12.0
 
 
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        yield peer
-
-
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody wants to wait for what is tested by itself."""

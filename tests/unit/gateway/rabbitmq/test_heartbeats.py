@@ -17,17 +17,17 @@ from gateway.rabbitmq import connection as connection_module
 from gateway.rabbitmq.heartbeats import RabbitHeartbeats
 from gateway.rabbitmq.topology import Topology
 from pipeline.ports import BrokerRefused
-from tests.support.amqp_peer import Peer, listening
+from tests.support.amqp_peer import Peer
 
 SOON = 20.0
 TOPOLOGY = Topology("ex", "q", "classic", "hb-ex", "hb-q")
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        peer.confirms = True
-        yield peer
+def peer(peer: Peer) -> Peer:
+    """It confirms whatever is published."""
+    peer.confirms = True
+    return peer
 
 
 @pytest.fixture(autouse=True)

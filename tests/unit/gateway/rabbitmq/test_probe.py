@@ -17,7 +17,7 @@ from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.probe import Probe
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerRefused
-from tests.support.amqp_peer import Peer, listening
+from tests.support.amqp_peer import Peer
 
 KIND = Kind("x", "nowhere", "sms.probe", "a", persistent=False)
 # Less than the 18 s after which aiormq drops a silent connection by itself.
@@ -25,10 +25,10 @@ SOON = 12.0
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        peer.confirms = True
-        yield peer
+def peer(peer: Peer) -> Peer:
+    """It confirms whatever is published."""
+    peer.confirms = True
+    return peer
 
 
 @pytest.fixture(autouse=True)

@@ -19,19 +19,13 @@ from gateway.rabbitmq.frames import Kind
 from gateway.rabbitmq.publisher import Publisher
 from gateway.rabbitmq.session import Session
 from pipeline.ports import BrokerRefused, BrokerUnknown
-from tests.support.amqp_peer import Peer, listening
+from tests.support.amqp_peer import Peer
 from tests.support.waiting import eventually
 
 KIND = Kind("x", "r", "t", "a", mandatory=True)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 # Less than the 18 s after which aiormq drops a silent connection by itself.
 SOON = 12.0
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        yield peer
 
 
 @asynccontextmanager

@@ -11,13 +11,7 @@ from aiormq import spec
 from pamqp.frame import marshal
 
 from gateway.rabbitmq.session import Session
-from tests.support.amqp_peer import Peer, listening
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        yield peer
+from tests.support.amqp_peer import Peer
 
 
 @pytest.fixture

@@ -11,17 +11,11 @@ from aiormq.abc import AbstractChannel
 
 from gateway.rabbitmq.session import Session
 from gateway.rabbitmq.topology import Topology, TopologyRefused
-from tests.support.amqp_peer import Peer, listening
+from tests.support.amqp_peer import Peer
 
 OURS = Topology("ex", "q", "quorum", "hb-ex", "hb-q")
 
 Declare = Callable[[AbstractChannel], Awaitable[None]]
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with listening() as peer:
-        yield peer
 
 
 @pytest.fixture
