@@ -54,29 +54,17 @@ class RetryingStore:
         """See ``pipeline.ports.Claims``."""
         return self.store.arm(claim)
 
-    async def complete(self, claim: Claim, answer: Answer) -> None:
+    def complete(self, claim: Claim, answer: Answer) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        try:
-            await self.store.complete(claim, answer)
-        except _FAILED:
-            self._retry_later(partial(self.store.complete, claim, answer))
-            raise
+        return self._now_or_later(partial(self.store.complete, claim, answer))
 
-    async def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        try:
-            await self.store.release(claim)
-        except _FAILED:
-            self._retry_later(partial(self.store.release, claim))
-            raise
+        return self._now_or_later(partial(self.store.release, claim))
 
-    async def suspend(self, claim: Claim) -> None:
+    def suspend(self, claim: Claim) -> Step[None]:
         """See ``pipeline.ports.Claims``."""
-        try:
-            await self.store.suspend(claim)
-        except _FAILED:
-            self._retry_later(partial(self.store.suspend, claim))
-            raise
+        return self._now_or_later(partial(self.store.suspend, claim))
 
     def take(
         self, client: Client, day: date, token: str, claim: Claim | None
@@ -84,13 +72,9 @@ class RetryingStore:
         """See ``pipeline.ports.Quotas``."""
         return self.store.take(client, day, token, claim)
 
-    async def give_back(self, reservation: Reservation) -> None:
+    def give_back(self, reservation: Reservation) -> Step[None]:
         """See ``pipeline.ports.Quotas``."""
-        try:
-            await self.store.give_back(reservation)
-        except _FAILED:
-            self._retry_later(partial(self.store.give_back, reservation))
-            raise
+        return self._now_or_later(partial(self.store.give_back, reservation))
 
     async def close(self) -> None:
         """Give what still waits one last chance."""
@@ -103,6 +87,13 @@ class RetryingStore:
                 await self._retrying
         if self._waiting:
             logger.warning("{} steps on the store could not be taken before the end", len(self._waiting))
+
+    async def _now_or_later(self, step: _Retry) -> None:
+        try:
+            await step()
+        except _FAILED:
+            self._retry_later(step)
+            raise
 
     def _retry_later(self, step: _Retry) -> None:
         if len(self._waiting) < _MOST_WAITING:
