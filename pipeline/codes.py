@@ -40,13 +40,11 @@ PROVIDER_DISABLED = Code(
     "PROVIDER_DISABLED",
     409,
     "The provider asked for is disabled. Ask for another, or for none.",
-    is_verdict=True,
 )
 ALL_PROVIDERS_DISABLED = Code(
     "ALL_PROVIDERS_DISABLED",
     409,
     "All providers asked for are disabled. Ask for others, or for none.",
-    is_verdict=True,
 )
 NO_PROVIDER_AVAILABLE = Code(
     "NO_PROVIDER_AVAILABLE",
@@ -66,7 +64,8 @@ INVALID_IDEMPOTENCY_KEY = Code(
 IDEMPOTENCY_KEY_REUSED = Code(
     "IDEMPOTENCY_KEY_REUSED",
     422,
-    "This Idempotency-Key was used with another payload. Use a new key for a new message.",
+    "This Idempotency-Key was used with another payload; details.first says what became of that one. "
+    "Use a new key for a new message.",
 )
 IDEMPOTENCY_IN_PROGRESS = Code(
     "IDEMPOTENCY_IN_PROGRESS",

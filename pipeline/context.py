@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from starlette.types import Receive, Scope
 
 from pipeline import payload
+from pipeline.failures import Refused
 from pipeline.ids import random_uuid
 from pipeline.payload import Payload
 from pipeline.timing.deadline import Deadline, Deadlines
@@ -24,13 +25,14 @@ class Context:
     ``is_send`` tells a send from the other paths, ``is_reading`` that its body is still arriving, ``may_be_published``
     that its message may be on the queue, by this request or by an earlier one under its key, and ``is_published`` that
     the outbox has confirmed it. ``headers`` go into the answer whatever it will be. ``api_key_hint`` is the part of the
-    API key that logs may show, ``deadline`` bounds the request's time, and ``stopwatch`` knows which stage it is in.
+    API key that logs may show, ``deadline`` bounds the request's time, ``deferred`` is a refusal that waits for the
+    claim, and ``stopwatch`` knows which stage it is in.
     """
 
     __slots__ = (
         *("_facts", "_fields", "_method", "_path", "_payload", "_raw_headers", "_tracking_id"),
-        *("api_key_hint", "deadline", "headers", "is_published", "is_reading", "is_send", "may_be_published"),
-        "stopwatch",
+        *("api_key_hint", "deadline", "deferred", "headers", "is_published", "is_reading", "is_send"),
+        *("may_be_published", "stopwatch"),
     )
 
     def __init__(self, scope: Scope, deadlines: Deadlines, *, is_send: bool = False) -> None:
@@ -45,6 +47,7 @@ class Context:
         self.is_send = is_send
         self.is_reading = self.may_be_published = self.is_published = False
         self.api_key_hint: str | None = None
+        self.deferred: Refused | None = None
         self.headers: dict[bytes, bytes] = {}
         self.deadline = Deadline(deadlines)
         self.stopwatch = Stopwatch()
@@ -80,6 +83,22 @@ class Context:
     def add(self, fact: Any) -> None:
         """Add a fact under its own type, in place of an earlier one."""
         self._facts[type(fact)] = fact
+
+    def defer(self, refusal: Refused) -> None:
+        """Leave a refusal to the stage that finds the claim: an earlier request may have been accepted under it."""
+        stage = self.stopwatch.deepest
+        refusal.stage = stage.stage if stage is not None else None
+        # Its frames hold this context, which holds it: a reference cycle would wait for the garbage collector.
+        self.deferred = refusal.with_traceback(None)
+
+    def raise_deferred(self) -> None:
+        """Raise the refusal that was deferred, if there is one, unless the message may be on the queue already."""
+        refusal, self.deferred = self.deferred, None
+        if refusal is not None and not self.may_be_published:
+            try:
+                raise refusal
+            finally:
+                del refusal
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a request header, by its lower-case name; several are joined by ``, `` (RFC 9110, 5.3)."""

@@ -37,10 +37,18 @@ BUILT_IN: Mapping[str, StageClass] = {
 
 _WEAKER = (
     ("validation", "auth", "strangers may probe the schema"),
-    ("provider_gate", "auth", "strangers may learn the names of the providers"),
     ("validation", "idempotency", "its refusals are judged anew, not replayed"),
-    ("provider_gate", "idempotency", "its refusals are judged anew, not replayed"),
+    (
+        "provider_gate",
+        "idempotency",
+        "each replay pays for it, and what it refuses waits for the claim all the same",
+    ),
     ("quota", "provider_gate", "requests that the gate refuses take quota and give it back"),
+)
+# Otherwise its refusals wait for the claim, which comes behind 'auth'.
+_WEAKER_WITHOUT_CLAIMS = (
+    *_WEAKER,
+    ("provider_gate", "auth", "strangers may learn the names of the providers"),
 )
 
 
@@ -157,7 +165,7 @@ def warnings(order: Sequence[str]) -> list[str]:
     position = {name: index for index, name in enumerate(order)}
     found = [
         f"'{first}' stands before '{then}': {why}"
-        for first, then, why in _WEAKER
+        for first, then, why in (_WEAKER if "idempotency" in position else _WEAKER_WITHOUT_CLAIMS)
         if first in position and then in position and position[first] < position[then]
     ]
     if "idempotency" not in position:

@@ -84,7 +84,16 @@ class InProgress:
 
 @dataclass(frozen=True, slots=True)
 class OtherPayload:
-    """The key was used with another payload."""
+    """The key was used with another payload first. That one was accepted or refused, or has no answer yet."""
+
+    first: Literal["accepted", "refused", "in_progress"]
+
+    @classmethod
+    def after(cls, answer: Answer | None) -> OtherPayload:
+        """What is found where the first payload has this answer; None while it has none."""
+        if answer is None:
+            return cls("in_progress")
+        return cls("accepted" if answer.status == 202 else "refused")
 
 
 class Claims(Protocol):
@@ -171,6 +180,13 @@ class GateSwitch:
     """Whether the provider gate looks at the state of providers; names are resolved in any case."""
 
     is_on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Downstream:
+    """What the stages behind this one provide; each stage that asks for it is given its own."""
+
+    facts: frozenset[type] = frozenset()
 
 
 class Telemetry(Protocol):

@@ -61,8 +61,12 @@ class Providers:
         unknown = [name for name in names if name.casefold() not in self._by_alias]
         if unknown:
             raise Refused(codes.UNKNOWN_PROVIDER, details=self._told_of(unknown))
-        found = (self._by_alias[name.casefold()] for name in names)
-        return tuple({provider.name: provider for provider in found}.values())
+        return self.known(names)
+
+    def known(self, names: Sequence[str]) -> tuple[Provider, ...]:
+        """Like ``resolve``, without the names that are neither: of a message that cannot be refused any more."""
+        found = (self._by_alias.get(name.casefold()) for name in names)
+        return tuple({provider.name: provider for provider in found if provider is not None}.values())
 
     def _told_of(self, unknown: Sequence[str]) -> dict[str, object]:
         told: dict[str, object] = {"unknown": list(dict.fromkeys(unknown)), "allowed": sorted(self.by_name)}

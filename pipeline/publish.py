@@ -52,11 +52,13 @@ class Publish:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         context = Context.of(scope)
+        # Where a claim was to come, and an operator's own stage has brought none.
+        context.raise_deferred()
         envelope = Envelope(
             tracking_id=context.tracking_id,
             client=context[Client].name,
             message=context[Message],
-            route=context.get(Route) or self._resolve(context[Message]),
+            route=context.get(Route) or self._resolve(context[Message], in_doubt=context.may_be_published),
             config_fingerprint=self.config_fingerprint,
             created_at=self.clock.now(),
         )
@@ -83,9 +85,10 @@ class Publish:
         context.is_published = True
         await accepted(context.tracking_id).send(send)
 
-    def _resolve(self, message: Message) -> Route:
-        """Without a gate names are still resolved, and unknown ones refused."""
-        return Route(tuple(provider.name for provider in self.providers.resolve(message.providers or ())))
+    def _resolve(self, message: Message, *, in_doubt: bool) -> Route:
+        """Without a gate names are still resolved, and unknown ones refused, as long as the message can be."""
+        resolve = self.providers.known if in_doubt else self.providers.resolve
+        return Route(tuple(provider.name for provider in resolve(message.providers or ())))
 
     async def _arm(self, context: Context, claim: Claim) -> None:
         """Without a quota stage nobody has armed the claim yet."""

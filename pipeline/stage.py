@@ -6,10 +6,10 @@ A stage is a pure ASGI middleware. Its life, in order:
    order of all stages is checked by them before anything is opened.
 2. It is constructed once, with ``app``, the app inside it, and its options from ``[stage.NAME]`` as keyword arguments.
    A parameter annotated with the type of a service is given that service instead: ``Clients``, ``Claims``, ``Quotas``,
-   ``Clock``, ``Telemetry``, ``Exposure`` and ``GateSwitch`` of ``pipeline.ports``, ``pipeline.providers.Providers``,
-   and ``schemas.Schema``, which is the request's. So annotations are resolved at start-up, and what they name must be
-   there then. A bad option raises ``ValueError``, which says what to write. What belongs to one request lives in locals
-   or in the context, never on ``self``.
+   ``Clock``, ``Telemetry``, ``Exposure``, ``GateSwitch`` and ``Downstream`` of ``pipeline.ports``,
+   ``pipeline.providers.Providers``, and ``schemas.Schema``, which is the request's. So annotations are resolved at
+   start-up, and what they name must be there then. A bad option raises ``ValueError``, which says what to write. What
+   belongs to one request lives in locals or in the context, never on ``self``.
 3. For each request, ``__call__`` may refuse by raising ``Refused``, add facts to the context, and await the inner app
    once. What it took it gives back when the inner app raises ``Refused``, and keeps on ``OutcomeUnknown``. What must be
    done before the answer leaves is done with the inner answer held. Nothing else runs after the inner app.

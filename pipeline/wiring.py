@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -13,12 +13,15 @@ from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
 from pipeline import order
-from pipeline.ports import Claims, Clients, Clock, Exposure, GateSwitch, Quotas, Telemetry
+from pipeline.ports import Claims, Clients, Clock, Downstream, Exposure, GateSwitch, Quotas, Telemetry
 from pipeline.providers import Providers
 from schemas import Schema
 
 Options = Mapping[str, Mapping[str, Any]]
 """The tables ``[stage.NAME]``."""
+
+
+_NOTHING_BEHIND = Downstream()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Services:
     schema: Schema
     exposure: Exposure
     gate_switch: GateSwitch
+    downstream: Downstream = _NOTHING_BEHIND
 
 
 _TYPES: Mapping[str, type] = get_type_hints(Services)
@@ -49,10 +53,12 @@ _CATCH_ALL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 def build(names: Sequence[str], options: Options, services: Services) -> list[tuple[str, Middleware]]:
     """The stages with their names, outermost first; ``names`` and ``options`` have been checked."""
     stages: list[tuple[str, Middleware]] = []
-    for name in names:
+    downstream: frozenset[type] = frozenset()
+    for name in reversed(names):
         stage: Any = order.find(name)
-        wired = _Parameters(stage).wired(services)
-        stages.append((name, Middleware(stage, **wired, **options.get(name, {}))))
+        wired = _Parameters(stage).wired(replace(services, downstream=Downstream(downstream)))
+        stages.insert(0, (name, Middleware(stage, **wired, **options.get(name, {}))))
+        downstream |= stage.provides
     return stages
 
 

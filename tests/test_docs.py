@@ -175,10 +175,10 @@ class TestStages:
     def test_every_weakness_that_is_warned_of_is_in_the_table(self) -> None:
         weaker = [code(first) for first, _ in table("order")]
         warned = set()
-        for names in permutations(order.DEFAULT_ORDER):
+        without_claims = [name for name in order.DEFAULT_ORDER if name != "idempotency"]
+        for names in (*permutations(order.DEFAULT_ORDER), *permutations(without_claims)):
             if not order.mistakes(names):
                 warned |= {tuple(re.findall(r"'(\w+)'", warning)) for warning in order.warnings(names)}
-        warned.add(("idempotency",))
         assert len(warned) == 6
         for first, *then in warned:
             assert any(

@@ -10,6 +10,7 @@ from datetime import date
 
 from gateway.embedded import quotas
 from gateway.embedded.schema import now_ms
+from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded
 
@@ -43,7 +44,7 @@ def begin(
         cursor.execute(f"INSERT OR REPLACE {insert}", record)
         return Begun()
     if fingerprint != claim.fingerprint:
-        return OtherPayload()
+        return OtherPayload.after(None if packed is None else Answer.unpack(packed, ""))
     if packed is not None:
         return Answered(packed)
     # With the caller's own token the step was tried twice, and nobody waits for themselves.

@@ -6,7 +6,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local f, t, l, a, r = unpack(redis.call('HMGET', record, 'f', 't', 'l', 'a', 'r'))
 
 if f and f ~= fingerprint then
-  return {'other payload'}
+  return {'other payload', f, r}
 end
 if r then
   return {'replay', r}

@@ -17,7 +17,7 @@ from gateway.redis.keys import Keys
 from gateway.redis.link import Link, NotSent
 from gateway.redis.scripts import Script
 from pipeline.answer import Answer
-from pipeline.facts import Claim, Client, Reservation
+from pipeline.facts import Claim, Client, Reservation, derive_tracking_id
 from pipeline.ports import (
     Begun,
     ClaimLost,
@@ -206,13 +206,19 @@ def _begun(claim: Claim, reply: Any) -> Begun | Replay | InProgress | OtherPaylo
         case [b"begun", 0 | 1 as armed]:
             return Begun(armed == 1)
         case [b"replay", bytes(packed)]:
-            answer = packing.unpack(packed, claim.tracking_id)
-            return Replay(Answer.unpack(answer, claim.tracking_id))
+            return Replay(_unpacked(packed, claim.tracking_id))
         case [b"in progress", int(milliseconds_left)]:
             return InProgress(milliseconds_left)
-        case [b"other payload"]:
-            return OtherPayload()
+        case [b"other payload", bytes(fingerprint), bytes(packed)]:
+            first = derive_tracking_id(claim.client, claim.key, fingerprint)
+            return OtherPayload.after(_unpacked(packed, first))
+        case [b"other payload", bytes(), None]:
+            return OtherPayload.after(None)
     raise _Unexpected
+
+
+def _unpacked(packed: bytes, tracking_id: str) -> Answer:
+    return Answer.unpack(packing.unpack(packed, tracking_id), tracking_id)
 
 
 def _taken(client: Client, token: str, claim: Claim | None, reply: Any) -> Reservation | QuotaExceeded:

@@ -55,6 +55,7 @@ class Idempotency(Stage):
         context = Context.of(scope)
         header = context.header(b"idempotency-key")
         if header is None:
+            context.raise_deferred()
             await self.app(scope, receive, send)
             return
         key = parse_key(header)
@@ -69,6 +70,7 @@ class Idempotency(Stage):
             if error.may_be_done and self.policy.rejects:
                 await self._suspend_if_begun(context, claim)
             self.policy.judge(context, "begin", error)
+            context.raise_deferred()
             await self.app(scope, receive, send)
             return
         match found:
@@ -82,8 +84,8 @@ class Idempotency(Stage):
                 await answer.send(send)
             case InProgress(milliseconds_left):
                 raise Refused(codes.IDEMPOTENCY_IN_PROGRESS, retry_after=-(-milliseconds_left // 1000))
-            case OtherPayload():
-                raise Refused(codes.IDEMPOTENCY_KEY_REUSED)
+            case OtherPayload(first):
+                raise Refused(codes.IDEMPOTENCY_KEY_REUSED, details={"first": first})
 
     async def _serve(
         self, context: Context, claim: Claim, scope: Scope, receive: Receive, send: Send
@@ -92,6 +94,7 @@ class Idempotency(Stage):
         back_here = context.stopwatch.back_here()
         reply = Reply(back_here)
         try:
+            context.raise_deferred()
             await self.app(scope, receive, reply)
             answer = reply.whole()
             if answer.status != 202 and context.may_be_published:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline import codes
 from pipeline.context import Context
-from pipeline.facts import Message, Route
+from pipeline.facts import Claim, Message, Route
 from pipeline.failures import Refused
-from pipeline.ports import GateSwitch
+from pipeline.ports import Downstream, GateSwitch
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
 
@@ -19,28 +21,43 @@ class ProviderGate(Stage):
     """Adds the route: canonical names, unusable ones removed, order kept.
 
     None asked for leaves the route empty: the delivery side selects. With the switch off names are resolved, and
-    the state of the providers is not looked at.
+    the state of the providers is not looked at. Where the claim comes only later, a refusal waits for it: what an
+    earlier request under the key may have put on the queue cannot be refused any more.
     """
 
     needs = frozenset({Message})
     provides = frozenset({Route})
 
-    def __init__(self, app: ASGIApp, providers: Providers, switch: GateSwitch) -> None:
+    def __init__(
+        self, app: ASGIApp, providers: Providers, switch: GateSwitch, downstream: Downstream
+    ) -> None:
         super().__init__(app)
         self.providers = providers
         self.enabled = switch.is_on
+        self.defers = Claim in downstream.facts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         context = Context.of(scope)
-        asked_for = self.providers.resolve(context[Message].providers or ())
-        # What an earlier request under this key may have put on the queue cannot be refused any more.
-        judged = self.enabled and not context.may_be_published
-        route = self._usable(asked_for) if judged else asked_for
+        names = context[Message].providers or ()
+        if context.may_be_published:
+            route = self.providers.known(names)
+        else:
+            try:
+                route = self._usable(names)
+            except Refused as refusal:
+                if not self.defers:
+                    raise
+                context.defer(refusal)
+                route = self.providers.known(names)
         context.add(Route(tuple(provider.name for provider in route)) if route else _SMART)
         await self.app(scope, receive, send)
 
-    def _usable(self, asked_for: tuple[Provider, ...]) -> tuple[Provider, ...]:
+    def _usable(self, names: Sequence[str]) -> tuple[Provider, ...]:
+        """The providers of these names that messages may be routed to; raises ``Refused`` where there is none."""
+        asked_for = self.providers.resolve(names)
+        if not self.enabled:
+            return asked_for
         if not asked_for:
             if not self.providers.any_usable:
                 raise Refused(codes.NO_PROVIDER_AVAILABLE, retry_after=30)

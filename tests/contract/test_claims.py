@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,6 +17,8 @@ from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, Replay
 from tests.contract.stores import NAMES, TODAY, YESTERDAY, OpenStore, Store, claim_on, used_by
 
 REFUSAL = Answer(422, b'{"error_code":"INVALID_PAYLOAD"}')
+
+LONG_REFUSAL = Answer(422, b'{"error_code":"INVALID_PAYLOAD","details":' + b"x" * 1000 + b"}")
 
 ANSWERS = {
     "plain 202": None,
@@ -65,8 +67,20 @@ async def test_a_held_key_is_in_progress(store: Store, client: Client) -> None:
     assert 10_000 < found.milliseconds_left <= 15_000
 
 
-@pytest.mark.parametrize("state", ["pending", "armed", "suspended", "done"])
-async def test_another_payload_is_told_so_in_every_state(store: Store, client: Client, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "first"),
+    [
+        ("pending", "in_progress"),
+        ("armed", "in_progress"),
+        ("suspended", "in_progress"),
+        ("refused", "refused"),
+        ("accepted", "accepted"),
+        ("accepted by an operator's stage", "accepted"),
+    ],
+)
+async def test_another_payload_is_told_what_became_of_the_first(
+    store: Store, client: Client, state: str, first: Literal["accepted", "refused", "in_progress"]
+) -> None:
     """A key belongs to the payload that it was first used with, whatever became of it."""
     claim = claim_on(client)
     await store.begin(claim)
@@ -74,9 +88,13 @@ async def test_another_payload_is_told_so_in_every_state(store: Store, client: C
         await store.arm(claim)
     if state == "suspended":
         await store.suspend(claim)
-    if state == "done":
-        await store.complete(claim, REFUSAL)
-    assert await store.begin(claim_on(client, payload=b"another")) == OtherPayload()
+    if state == "refused":
+        await store.complete(claim, LONG_REFUSAL)
+    if state == "accepted":
+        await store.complete(claim, accepted(claim.tracking_id))
+    if state == "accepted by an operator's stage":
+        await store.complete(claim, Answer(202, b"queued" * 100))
+    assert await store.begin(claim_on(client, payload=b"another")) == OtherPayload(first)
 
 
 async def test_another_payload_changes_nothing(store: Store, client: Client) -> None:

@@ -11,6 +11,9 @@ import pytest
 
 from tests.support.gateways import NUMBER, SEND, TEXT, Backend, Gateway, key_of
 
+ALL_IN = '{"alpha": {}, "beta": {}}'
+ALL_OUT = '{"alpha": {"is_active": false}, "beta": {"is_operational": false}}'
+
 
 def test_a_retry_gets_the_first_answer_byte_for_byte(gateway: Gateway, backend: Backend) -> None:
     """Status, body and content type are the first one's; only the replay says that it is one."""
@@ -100,8 +103,6 @@ def test_the_order_of_members_and_white_space_do_not_matter(gateway: Gateway, ba
     [
         ({"text": ""}, "INVALID_PAYLOAD"),
         ({"providers": ["nobody"]}, "UNKNOWN_PROVIDER"),
-        ({"providers": ["off"]}, "PROVIDER_DISABLED"),
-        ({"providers": ["off", "down"]}, "ALL_PROVIDERS_DISABLED"),
     ],
 )
 def test_a_verdict_on_the_payload_is_replayed(gateway: Gateway, body: dict[str, Any], code: str) -> None:
@@ -131,6 +132,56 @@ def test_a_refusal_of_the_moment_is_not_replayed(
     assert [envelope["tracking_id"] for envelope in own_backend.take_all()] == [
         accepted.json()["tracking_id"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("providers", "code"),
+    [(["alpha"], "PROVIDER_DISABLED"), (["alpha", "beta"], "ALL_PROVIDERS_DISABLED")],
+)
+def test_a_provider_that_comes_back_revives_its_refusals(
+    start_gateway: Callable[..., Gateway], own_backend: Backend, providers: list[str], code: str
+) -> None:
+    """In an outage senders retry under the same keys: once a provider is back they are accepted."""
+    key = uuid.uuid4().hex
+    out = start_gateway(PROVIDERS_CONFIG=ALL_OUT)
+    refused = [out.send(key=key, providers=providers) for _ in range(2)]
+    assert [answer.json()["error_code"] for answer in refused] == [code, code]
+    assert not any("idempotent-replayed" in answer.headers for answer in refused)
+    out.stop()
+    accepted = start_gateway(PROVIDERS_CONFIG=ALL_IN).send(key=key, providers=providers)
+    assert accepted.status_code == 202
+    assert [envelope["tracking_id"] for envelope in own_backend.take_all()] == [
+        accepted.json()["tracking_id"]
+    ]
+
+
+@pytest.mark.parametrize("gone", ['{"beta": {}}', '{"alpha": {"is_active": false}, "beta": {}}'])
+def test_what_was_accepted_is_not_refused_later_where_the_gate_comes_first(
+    start_gateway: Callable[..., Gateway], own_backend: Backend, gone: str
+) -> None:
+    """A provider that is taken out between two attempts cannot make a stored message look refused."""
+    order = "auth,validation,provider_gate,idempotency,quota"
+    key = uuid.uuid4().hex
+    before = start_gateway(PROVIDERS_CONFIG=ALL_IN, PIPELINE=order)
+    first = before.send(key=key, providers=["alpha"])
+    before.kill()
+    after = start_gateway(PROVIDERS_CONFIG=gone, PIPELINE=order)
+    again = after.send(key=key, providers=["alpha"])
+    assert (again.status_code, again.content) == (202, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert after.send(key=uuid.uuid4().hex, providers=["alpha"]).status_code in {409, 422}
+    assert after.send(providers=["alpha"]).status_code in {409, 422}
+    assert len(own_backend.take_all()) == 1
+
+
+def test_a_corrected_message_under_an_old_key_is_told_what_became_of_the_first(gateway: Gateway) -> None:
+    """Whether the first was accepted decides what its sender does next."""
+    for first, expected in (({}, "accepted"), ({"text": ""}, "refused")):
+        key = uuid.uuid4().hex
+        gateway.send(key=key, **first)
+        corrected = gateway.send(key=key, text="corrected")
+        assert corrected.status_code == 422
+        assert corrected.json()["details"] == {"first": expected}
 
 
 def test_answers_survive_a_kill_of_the_gateway(

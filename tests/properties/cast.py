@@ -24,6 +24,7 @@ LIMITS = {"free": None, "two a day": 2}
 BODIES = ("hello by alpha", "hello", "hello by alpha")
 ORDERS = {
     "default": ("auth", "idempotency", "validation", "provider_gate", "quota"),
+    "the gate before the claim": ("auth", "validation", "provider_gate", "idempotency", "quota"),
     "quota before the gate": ("auth", "idempotency", "validation", "quota", "provider_gate"),
     "no gate": ("auth", "idempotency", "validation", "quota"),
     "no quota": ("auth", "idempotency", "validation", "provider_gate"),

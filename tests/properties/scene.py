@@ -439,7 +439,7 @@ class Scene:
             assert not attempt.resumed, f"{attempt} was answered {outcome}, and an earlier one may be stored"
             self._check_refusal(attempt, outcome)
 
-        if attempt.key is not None and not attempt.is_replay and outcome in {"ACCEPTED", "PROVIDER_DISABLED"}:
+        if attempt.key is not None and not attempt.is_replay and outcome == "ACCEPTED":
             assert attempt.last_call == "complete", f"{attempt} has not stored its answer"
 
     def _check_refusal(self, attempt: Attempt, outcome: str) -> None:

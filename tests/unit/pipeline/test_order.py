@@ -385,7 +385,10 @@ def test_a_module_that_misses_another_is_not_sought_itself(
 PROBE = "'validation' stands before 'auth': strangers may probe the schema"
 LEARN = "'provider_gate' stands before 'auth': strangers may learn the names of the providers"
 ANEW = "'validation' stands before 'idempotency': its refusals are judged anew, not replayed"
-GATE_ANEW = "'provider_gate' stands before 'idempotency': its refusals are judged anew, not replayed"
+GATE_WAITS = (
+    "'provider_gate' stands before 'idempotency': each replay pays for it, "
+    "and what it refuses waits for the claim all the same"
+)
 BACK = "'quota' stands before 'provider_gate': requests that the gate refuses take quota and give it back"
 TWICE = "there is no 'idempotency': a retry may send twice"
 
@@ -397,13 +400,14 @@ TWICE = "there is no 'idempotency': a retry may send twice"
         ("auth, idempotency, validation, quota, provider_gate", [BACK]),
         ("auth, validation, idempotency, provider_gate, quota", [ANEW]),
         ("auth, validation, idempotency, quota, provider_gate", [ANEW, BACK]),
-        ("auth, validation, provider_gate, idempotency, quota", [ANEW, GATE_ANEW]),
+        ("auth, validation, provider_gate, idempotency, quota", [ANEW, GATE_WAITS]),
         ("validation, auth, idempotency, provider_gate, quota", [PROBE, ANEW]),
         ("validation, auth, idempotency, quota, provider_gate", [PROBE, ANEW, BACK]),
-        ("validation, auth, provider_gate, idempotency, quota", [PROBE, ANEW, GATE_ANEW]),
-        ("validation, provider_gate, auth, idempotency, quota", [PROBE, LEARN, ANEW, GATE_ANEW]),
+        ("validation, auth, provider_gate, idempotency, quota", [PROBE, ANEW, GATE_WAITS]),
+        ("validation, provider_gate, auth, idempotency, quota", [PROBE, ANEW, GATE_WAITS]),
         ("auth, validation, provider_gate, quota", [TWICE]),
         ("auth, validation", [TWICE]),
+        ("validation, provider_gate, auth, quota", [PROBE, LEARN, TWICE]),
         ("anonymous, idempotency, validation", []),
         ("validation, anonymous, idempotency", [ANEW]),
     ],

@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import schemas
 from gateway.config.clients import ConfiguredClients
 from pipeline import wiring
+from pipeline.facts import Message, Route
 from pipeline.order import BUILT_IN, DEFAULT_ORDER
-from pipeline.ports import Claims, Clients, Clock, Exposure, GateSwitch, Quotas, Telemetry
+from pipeline.ports import Claims, Clients, Clock, Downstream, Exposure, GateSwitch, Quotas, Telemetry
 from pipeline.providers import Provider, Providers
 from pipeline.stage import Stage
 from schemas import Schema
@@ -85,9 +86,10 @@ class Greedy(Stage):
         g: Schema,
         h: Exposure,
         i: GateSwitch,
+        j: Downstream,
     ) -> None:
         super().__init__(app)
-        self.given = (a, b, c, d, e, f, g, h, i)
+        self.given = (a, b, c, d, e, f, g, h, i, j)
 
 
 @dataclass
@@ -164,6 +166,14 @@ def test_a_stage_is_given_the_services_of_its_parameters_types() -> None:
 def test_every_service_has_a_type_of_its_own() -> None:
     """A stage may ask for all of them at once."""
     assert construct(GREEDY).given == tuple(getattr(SERVICES, field.name) for field in fields(SERVICES))
+
+
+def test_each_stage_is_told_what_those_behind_it_provide() -> None:
+    """Its own facts and those before it are none of them."""
+    names = ("auth", "idempotency", GREEDY, "validation", "provider_gate")
+    built = dict(wiring.build(names, {}, SERVICES))
+    assert built[GREEDY].kwargs["j"] == Downstream(frozenset({Message, Route}))
+    assert built["provider_gate"].kwargs["downstream"] == Downstream(frozenset())
 
 
 def test_a_stage_need_not_write_its_constructor() -> None:

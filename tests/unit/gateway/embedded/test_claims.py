@@ -53,7 +53,7 @@ def test_one_begins_and_others_wait_for_the_lease(cursor: sqlite3.Cursor) -> Non
     found = begin(cursor, second)
     assert isinstance(found, InProgress)
     assert LEASE_MS - 10_000 < found.milliseconds_left <= LEASE_MS
-    assert begin(cursor, claim(b"y")) == OtherPayload()
+    assert begin(cursor, claim(b"y")) == OtherPayload("in_progress")
 
 
 def test_after_the_lease_the_next_resumes(cursor: sqlite3.Cursor) -> None:
@@ -103,9 +103,9 @@ def test_a_step_with_another_s_token_changes_nothing(
 def test_an_answer_is_replayed_until_it_expires(cursor: sqlite3.Cursor) -> None:
     first = claim()
     begin(cursor, first)
-    assert claims.complete(cursor, first, b"packed", 30, refused=False)
-    assert begin(cursor, claim()) == Answered(b"packed")
-    assert begin(cursor, claim(b"y")) == OtherPayload()
+    assert claims.complete(cursor, first, b"v1", 30, refused=False)
+    assert begin(cursor, claim()) == Answered(b"v1")
+    assert begin(cursor, claim(b"y")) == OtherPayload("accepted")
     assert not claims.arm(cursor, first)
     time.sleep(0.04)
     assert begin(cursor, claim(b"y")) == Begun()

@@ -20,7 +20,7 @@ from gateway.redis.link import Link
 from gateway.redis.scripts import Script
 from gateway.redis.store import RedisStore
 from pipeline.answer import Answer, accepted
-from pipeline.facts import Claim, Client, Reservation
+from pipeline.facts import Claim, Client, Reservation, derive_tracking_id
 from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, QuotaExceeded, Replay, StoreUnavailable
 from tests.support.redis_peer import HOST, Peer, listening, packed
 
@@ -44,6 +44,11 @@ def some_claim() -> Claim:
 
 
 PACKED = packing.pack(REFUSAL.pack(some_claim().tracking_id), some_claim().tracking_id)
+
+
+OTHER = b"g" * 32
+OTHERS_ID = derive_tracking_id("acme", "order-1", OTHER)
+OTHERS_REFUSAL = packing.pack(REFUSAL.pack(OTHERS_ID), OTHERS_ID)
 
 
 def begin(store: RedisStore, claim: Claim) -> Awaitable[Any]:
@@ -171,7 +176,9 @@ async def test_settings_reach_the_scripts() -> None:
         (["replay", "v1"], Replay(accepted(some_claim().tracking_id))),
         (["replay", PACKED], Replay(REFUSAL)),
         (["in progress", 1234], InProgress(1234)),
-        (["other payload"], OtherPayload()),
+        (["other payload", OTHER, "v1"], OtherPayload("accepted")),
+        (["other payload", OTHER, OTHERS_REFUSAL], OtherPayload("refused")),
+        (["other payload", OTHER, None], OtherPayload("in_progress")),
     ],
 )
 async def test_what_may_become_of_a_claim(reply: Reply, outcome: object) -> None:

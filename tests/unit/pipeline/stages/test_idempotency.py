@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -16,14 +17,14 @@ from pipeline.answer import Answer, accepted
 from pipeline.codes import Code
 from pipeline.facts import Claim, Client
 from pipeline.failures import NotAccepted, OutcomeUnknown, Refused
-from pipeline.ports import Begun, ClaimLost, InProgress, StoreUnavailable
+from pipeline.ports import Begun, ClaimLost, InProgress, OtherPayload, Replay, StoreUnavailable
 from pipeline.stages.idempotency import Idempotency, parse_key
 from tests.support.asgi import JSON, Ears, Exchange, Inner, StandingClock
 from tests.support.scripted import ScriptedStore
 
 ACME = Client("acme")
 KEYED = JSON | {"idempotency-key": "key-1"}
-VERDICT = Refused(codes.PROVIDER_DISABLED, details={"providers": ["off"]})
+VERDICT = Refused(codes.UNKNOWN_PROVIDER, details={"unknown": ["x"], "allowed": ["up"]})
 RESUMED = Begun(armed=True)
 
 
@@ -99,7 +100,7 @@ async def test_a_verdict_on_the_payload_is_replayed(store: EmbeddedStore) -> Non
     inner = Inner()
     second = await Exchange(headers=KEYED).through(stage(store, inner), ACME)
     assert inner.reached == []
-    assert second.status == 409
+    assert second.status == 422
     assert second.body == failure.answer("", StandingClock().now()).body
     assert second.json["tracking_id"] == second.context.tracking_id
 
@@ -115,13 +116,48 @@ async def test_a_refusal_of_the_moment_is_not_kept(store: EmbeddedStore, code: C
     assert (await Exchange(headers=KEYED).through(stage(store, Inner()), ACME)).status == 202
 
 
-async def test_another_payload_under_the_key_is_refused(store: EmbeddedStore) -> None:
-    """The first message's answer must not be taken for the second one's."""
-    await Exchange(headers=KEYED).through(stage(store, Inner()), ACME)
+@pytest.mark.parametrize("first", ["accepted", "refused", "in_progress"])
+async def test_another_payload_under_the_key_is_refused(
+    first: Literal["accepted", "refused", "in_progress"],
+) -> None:
+    """The first message's answer must not be taken for the second one's; what became of the first is told."""
     inner = Inner()
-    other = Exchange(b'{"to": "+14155552671", "text": "Other"}', KEYED)
-    assert (await refused_by(stage(store, inner), other)).code is codes.IDEMPOTENCY_KEY_REUSED
+    failure = await refused_by(stage(ScriptedStore(begin=OtherPayload(first)), inner))
+    assert failure.code is codes.IDEMPOTENCY_KEY_REUSED
+    assert failure.details == {"first": first}
     assert inner.reached == []
+
+
+@pytest.mark.parametrize("headers", [JSON, KEYED], ids=["no key", "key"])
+async def test_a_deferred_refusal_is_raised_before_anything_else_happens(
+    store: EmbeddedStore, headers: dict[str, str]
+) -> None:
+    """With a key and without; the claim is settled by it like by one of an inner stage."""
+    for outcome in ("refused", "replayed or refused again"):
+        inner, exchange = Inner(), Exchange(headers=headers)
+        exchange.context.defer(Refused(codes.PROVIDER_DISABLED))
+        failure = await refused_by(stage(store, inner), exchange)
+        assert failure.code is codes.PROVIDER_DISABLED, outcome
+        assert inner.reached == []
+
+
+async def test_without_the_store_a_deferred_refusal_stands() -> None:
+    """Where the store may fail, nobody knows of an earlier request."""
+    inner, exchange = Inner(), Exchange(headers=KEYED)
+    exchange.context.defer(Refused(codes.PROVIDER_DISABLED))
+    broken = stage(ScriptedStore(begin=StoreUnavailable("no answer")), inner, on_store_error="allow")
+    assert (await refused_by(broken, exchange)).code is codes.PROVIDER_DISABLED
+    assert inner.reached == []
+
+
+async def test_what_may_be_on_the_queue_lifts_a_deferred_refusal() -> None:
+    """And so does a stored answer: whoever was accepted is never told that they were refused."""
+    for found, reached in ((RESUMED, 1), (Replay(accepted("x")), 0)):
+        inner, exchange = Inner(), Exchange(headers=KEYED)
+        exchange.context.defer(Refused(codes.PROVIDER_DISABLED))
+        await exchange.through(stage(ScriptedStore(begin=found), inner), ACME)
+        assert exchange.status == 202
+        assert len(inner.reached) == reached
 
 
 async def test_another_clients_key_is_another_key(store: EmbeddedStore) -> None:

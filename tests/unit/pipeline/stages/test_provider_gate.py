@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.facts import Claim, Client, Message, Route
 from pipeline.failures import Refused
-from pipeline.ports import GateSwitch
+from pipeline.ports import Downstream, GateSwitch
 from pipeline.providers import Provider, Providers
 from pipeline.stages.provider_gate import ProviderGate
 from tests.support.asgi import Exchange, Inner
@@ -19,6 +19,7 @@ CATALOGUE = Providers(
         Provider("down", is_operational=False),
     ]
 )
+NO_CLAIM, CLAIM_COMES = Downstream(), Downstream(frozenset({Claim}))
 ON, OFF = GateSwitch(is_on=True), GateSwitch(is_on=False)
 NONE_UP = Providers([Provider("off", is_active=False)])
 
@@ -36,7 +37,7 @@ async def route(gate: ProviderGate, *facts: object) -> tuple[str, ...]:
 async def refused(message: Message, providers: Providers = CATALOGUE, switch: GateSwitch = ON) -> Refused:
     inner = Inner()
     with pytest.raises(Refused) as raised:
-        await Exchange().through(ProviderGate(inner, providers, switch), message)
+        await Exchange().through(ProviderGate(inner, providers, switch, NO_CLAIM), message)
     assert inner.reached == []
     return raised.value
 
@@ -58,13 +59,13 @@ async def test_unusable_providers_are_dropped_and_the_order_is_kept(
     names: tuple[str, ...], expected: tuple[str, ...]
 ) -> None:
     """The route has canonical names in the caller's order; asked for none, it stays empty."""
-    assert await route(ProviderGate(Inner(), CATALOGUE, ON), asking(*names)) == expected
+    assert await route(ProviderGate(Inner(), CATALOGUE, ON, NO_CLAIM), asking(*names)) == expected
 
 
 async def test_a_caller_who_wrote_no_providers_leaves_the_choice() -> None:
     """Absent and null are smart selection, like an empty list."""
     message = Message("+14155552671", "x", 60, None)
-    assert await route(ProviderGate(Inner(), CATALOGUE, ON), message) == ()
+    assert await route(ProviderGate(Inner(), CATALOGUE, ON, NO_CLAIM), message) == ()
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,9 @@ async def test_unknown_names_are_refused_before_states_are_looked_at(switch: Gat
 
 async def test_a_gate_that_is_switched_off_resolves_and_judges_nothing() -> None:
     """With PROVIDER_GATE_ENABLED=false aliases still become names, and states are not looked at."""
-    gate = ProviderGate(Inner(), CATALOGUE, OFF)
+    gate = ProviderGate(Inner(), CATALOGUE, OFF, NO_CLAIM)
     assert await route(gate, asking("o", "down", "u")) == ("off", "down", "up")
-    assert await route(ProviderGate(Inner(), NONE_UP, OFF), asking()) == ()
+    assert await route(ProviderGate(Inner(), NONE_UP, OFF, NO_CLAIM), asking()) == ()
 
 
 async def test_what_may_be_on_the_queue_already_is_not_refused_any_more() -> None:
@@ -112,7 +113,7 @@ async def test_what_may_be_on_the_queue_already_is_not_refused_any_more() -> Non
     for catalogue, asked_for, found in ((CATALOGUE, asking("off"), ("off",)), (NONE_UP, asking(), ())):
         inner, exchange = Inner(), Exchange()
         exchange.context.may_be_published = True
-        await exchange.through(ProviderGate(inner, catalogue, ON), asked_for)
+        await exchange.through(ProviderGate(inner, catalogue, ON, NO_CLAIM), asked_for)
         assert inner.context[Route].providers == found
 
 
@@ -120,4 +121,24 @@ async def test_a_claim_that_was_not_armed_before_is_judged() -> None:
     """Only an earlier publish lifts the judgement, not every key."""
     claim = Claim.on(Client("acme"), "key", b"\0" * 32)
     with pytest.raises(Refused, match="PROVIDER_DISABLED"):
-        await Exchange().through(ProviderGate(Inner(), CATALOGUE, ON), asking("off"), claim)
+        await Exchange().through(ProviderGate(Inner(), CATALOGUE, ON, NO_CLAIM), asking("off"), claim)
+
+
+async def test_names_that_are_unknown_by_now_are_left_out_of_what_may_be_on_the_queue() -> None:
+    """A provider that was taken out of the configuration cannot refuse a resumed claim either."""
+    inner, exchange = Inner(), Exchange()
+    exchange.context.may_be_published = True
+    await exchange.through(ProviderGate(inner, CATALOGUE, ON, NO_CLAIM), asking("gone", "U", "off"))
+    assert inner.context[Route].providers == ("up", "off")
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "code"),
+    [("off", "PROVIDER_DISABLED"), ("gone", "UNKNOWN_PROVIDER")],
+)
+async def test_a_refusal_waits_for_a_claim_that_comes_later(asked_for: str, code: str) -> None:
+    """Whether it stands is known behind the claim; until then the request goes on."""
+    inner = Inner()
+    await Exchange().through(ProviderGate(inner, CATALOGUE, ON, CLAIM_COMES), asking(asked_for))
+    with pytest.raises(Refused, match=code):
+        inner.context.raise_deferred()
