@@ -47,8 +47,9 @@ def begin(
         return OtherPayload.after(None if packed is None else Answer.unpack(packed, ""))
     if packed is not None:
         return Answered(packed)
-    # With the caller's own token the step was tried twice, and nobody waits for themselves.
-    if leased_until > now and token != claim.token:
+    # With the caller's own token the step was tried twice, and nobody waits for themselves. More than a lease is left
+    # when the clock was set back, and the lease is over.
+    if 0 < leased_until - now <= lease_ms and token != claim.token:
         return InProgress(leased_until - now)
     cursor.execute(
         "UPDATE claims SET token = ?, leased_until = ?, expires_at = ? WHERE client = ? AND key = ?",

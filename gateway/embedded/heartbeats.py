@@ -88,12 +88,12 @@ def _select(cursor: sqlite3.Cursor, after: int | None, started_at: int) -> tuple
     """The last position, and the heartbeats behind ``after``; at first, those sent since ``started_at``."""
     (last,) = cursor.execute("SELECT coalesce(max(id), 0) FROM heartbeats").fetchone()
     if after is None:
-        query, bound = "SELECT id, body FROM heartbeats WHERE sent_at >= ? ORDER BY id", started_at
+        # What is of a later time than now was sent before, by a clock that has been set back since.
+        query = "SELECT id, body FROM heartbeats WHERE sent_at BETWEEN ? AND ? ORDER BY id"
+        bounds: tuple[int, ...] = (started_at, now_ms())
     else:
+        query = "SELECT id, body FROM heartbeats WHERE id > ? ORDER BY id"
         # In a file that took the place of a lost one, positions begin again.
-        query, bound = (
-            "SELECT id, body FROM heartbeats WHERE id > ? ORDER BY id",
-            after if after <= last else 0,
-        )
-    rows = cursor.execute(query, (bound,)).fetchall()
+        bounds = (after if after <= last else 0,)
+    rows = cursor.execute(query, bounds).fetchall()
     return (rows[-1][0] if rows else last), [body for _, body in rows]

@@ -11,9 +11,11 @@ end
 if r then
   return {'replay', r}
 end
+-- More than a lease is left when the clock was set back, and the lease is over.
+local left = (tonumber(l) or 0) - now
 -- The caller's own token: this command was sent twice, and the caller may not wait for itself.
-if f and t ~= token and l and tonumber(l) > now then
-  return {'in progress', tonumber(l) - now}
+if f and t ~= token and left > 0 and left <= tonumber(lease_ms) then
+  return {'in progress', left}
 end
 
 redis.call('HSET', record, 'f', fingerprint, 't', token, 'l', now + lease_ms)

@@ -14,6 +14,11 @@ import redis
 from gateway.redis.keys import Keys
 
 
+ENDED = 1
+AHEAD = 4 * 10**12
+"""Ends of leases, in ms since 1970, that hold nobody: long ago, and as a clock wrote it that has been set back since."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A claim's record."""
@@ -40,8 +45,8 @@ class Records(Protocol):
     def of(self, client: str, keys: Iterable[str], days: Iterable[date]) -> Holdings:
         """What is held of a client, as far as these keys and days go."""
 
-    def end_lease(self, client: str, key: str) -> None:
-        """Let the lease on a pending claim be over."""
+    def end_lease(self, client: str, key: str, until: int) -> None:
+        """Let the lease on a pending claim be over: ``ENDED`` or ``AHEAD``."""
 
     def forget(self, client: str) -> None:
         """Remove all that is held of a client, as if the store had lost its data."""
@@ -66,7 +71,7 @@ class RedisRecords:
             key: Record(
                 fingerprint=fields[b"f"],
                 token=fields[b"t"].decode() if b"t" in fields else None,
-                is_leased=int(fields.get(b"l", 0)) > 1,
+                is_leased=ENDED < int(fields.get(b"l", 0)) < AHEAD,
                 is_armed=b"a" in fields,
                 charged_on=fields[b"d"].decode() if b"d" in fields else None,
                 answer=fields.get(b"r"),
@@ -77,10 +82,10 @@ class RedisRecords:
         used = zip(days, replies[len(keys) :], strict=True)
         return Holdings(claims, {day: int(count) for day, count in used if count and int(count)})
 
-    def end_lease(self, client: str, key: str) -> None:
+    def end_lease(self, client: str, key: str, until: int) -> None:
         record = self._keys.claim(client, key)
         if self._server.hexists(record, "l"):
-            self._server.hset(record, "l", "1")
+            self._server.hset(record, "l", str(until))
 
     def forget(self, client: str) -> None:
         # No name of these tests holds a character that Redis's patterns know.
@@ -102,8 +107,9 @@ class EmbeddedRecords:
 
     def of(self, client: str, keys: Iterable[str], days: Iterable[date]) -> Holdings:
         claims = self._file.execute(
-            "SELECT key, fingerprint, token, leased_until > 1, armed, charged_on, answer FROM claims WHERE client = ?",
-            (client,),
+            "SELECT key, fingerprint, token, leased_until > ? AND leased_until < ?, armed, charged_on, answer"
+            " FROM claims WHERE client = ?",
+            (ENDED, AHEAD, client),
         )
         used = self._file.execute("SELECT day, used FROM quotas WHERE client = ? AND used <> 0", (client,))
         return Holdings(
@@ -114,10 +120,10 @@ class EmbeddedRecords:
             {date.fromisoformat(day): count for day, count in used.fetchall()},
         )
 
-    def end_lease(self, client: str, key: str) -> None:
+    def end_lease(self, client: str, key: str, until: int) -> None:
         self._file.execute(
-            "UPDATE claims SET leased_until = 1 WHERE client = ? AND key = ? AND leased_until > 1",
-            (client, key),
+            "UPDATE claims SET leased_until = ? WHERE client = ? AND key = ? AND leased_until > ?",
+            (until, client, key, ENDED),
         )
 
     def forget(self, client: str) -> None:

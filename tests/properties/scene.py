@@ -48,7 +48,7 @@ from tests.properties.cast import (
     expected_id,
 )
 from tests.properties.gates import Call, Gate, GatedOutbox, GatedStore, Happens, Killed
-from tests.properties.records import Holdings, Records
+from tests.properties.records import ENDED, Holdings, Records
 from tests.support.asgi import JSON, Ears, Exchange, StandingClock
 
 STEPS = ("begin", "take", "arm", "publish", "complete", "give_back", "suspend", "release")
@@ -234,9 +234,9 @@ class Scene:
         self.late.remove(call)
         self.loop.run_until_complete(self._unheard(call))
 
-    def end_lease(self, client: Client, key: str) -> None:
-        """A request has been under way for longer than its lease."""
-        self.records.end_lease(client.name, key)
+    def end_lease(self, client: Client, key: str, until: int = ENDED) -> None:
+        """A request has been under way for longer than its lease, or the clock was set back meanwhile."""
+        self.records.end_lease(client.name, key, until)
         self._held.pop(client.name, None)
 
     def forget(self) -> None:

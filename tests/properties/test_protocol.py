@@ -41,7 +41,7 @@ from pipeline.ports import StoreUnavailable
 from pipeline.store_policy import ALLOW, REJECT
 from tests.properties.cast import BODIES, KEYS, LIMITS, ORDERS, Attempt
 from tests.properties.gates import Happens
-from tests.properties.records import EmbeddedRecords, Records, RedisRecords
+from tests.properties.records import AHEAD, ENDED, EmbeddedRecords, Records, RedisRecords
 from tests.properties.scene import Scene
 from tests.support.needs import params
 from tests.support.servers import RedisServer
@@ -67,7 +67,9 @@ T = TypeVar("T")
 PROCESSES = st.sampled_from([0, 1])
 STEPS = st.sampled_from(["begin", "take", "publish", "complete", "the end"])
 """How far a request gets without trouble."""
-PAUSES = st.sampled_from(["a moment", "the lease", "the lease and a switch of alpha", "midnight"])
+PAUSES = st.sampled_from(
+    ["a moment", "the lease", "the lease, the clock being set back", "the lease and a switch of alpha", "midnight"]
+)
 """After what it is retried."""
 
 
@@ -124,7 +126,7 @@ class Protocol(RuleBasedStateMachine):
         """Perhaps after so long that the lease on the claim is over, or on another day, or with alpha (not) in use."""
         first = _one_of(data, self.scene.keyed())
         if "lease" in after and first.key is not None:
-            self.scene.end_lease(first.client, first.key)
+            self.scene.end_lease(first.client, first.key, AHEAD if "set back" in after else ENDED)
         if "alpha" in after:
             self.scene.switch_alpha()
         if after == "midnight":

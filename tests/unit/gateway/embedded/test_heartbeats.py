@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from gateway.embedded.database import Database
 from gateway.embedded.heartbeats import EmbeddedHeartbeats
+from gateway.embedded.schema import now_ms
 from pipeline.ports import (
     BrokerRefused,
 )
@@ -18,6 +20,7 @@ from tests.support.embedded import (
     PATIENT_SECONDS,
     insert,
     until,
+    usable_database,
 )
 
 
@@ -29,6 +32,25 @@ async def test_a_heartbeat_sent_before_is_not_heard(path: Path) -> None:
     await database.start()
     await database.run(insert(0), PATIENT_SECONDS)
     await asyncio.sleep(0.01)
+    bus.listen(heard.append)
+    await bus.start()
+    await bus.send(b"1")
+    await until(lambda: heard)
+    assert heard == [b"1"]
+    await bus.close()
+    await database.close()
+
+
+async def test_a_heartbeat_of_a_clock_that_was_ahead_is_not_heard(path: Path) -> None:
+    """It was sent before as well, however late it says it is."""
+    database = Database(path)
+    bus = EmbeddedHeartbeats(database, poll_seconds=0.02)
+    heard: list[bytes] = []
+    await database.start()
+    await usable_database(database)
+    with contextlib.closing(sqlite3.connect(path, timeout=PATIENT_SECONDS)) as connection, connection:
+        ahead_ms = now_ms() + 60_000
+        connection.execute("INSERT INTO heartbeats (body, sent_at) VALUES (x'00', ?)", (ahead_ms,))
     bus.listen(heard.append)
     await bus.start()
     await bus.send(b"1")

@@ -35,7 +35,8 @@ async def test_old_rows_are_deleted_and_no_others(path: Path) -> None:
                 connection.execute("INSERT INTO reservations VALUES (?, 'acme', 1, ?)", (key, expires_at))
                 day = (TODAY if expires_at == new else TODAY - timedelta(days=10)).isoformat()
                 connection.execute("INSERT INTO quotas VALUES (?, ?, 1)", (day, key))
-                connection.execute("INSERT INTO heartbeats (body, sent_at) VALUES (x'00', ?)", (expires_at,))
+                sent_at = min(expires_at, schema.now_ms())
+                connection.execute("INSERT INTO heartbeats (body, sent_at) VALUES (x'00', ?)", (sent_at,))
                 connection.execute(
                     "INSERT INTO messages (tracking_id, body, created_at, expires_at) VALUES (?, x'00', 0, 0)",
                     (key,),
@@ -110,3 +111,34 @@ def test_old_rows_go_in_portions(path: Path) -> None:
         assert cursor.execute("SELECT count(*) FROM reservations").fetchone() == (50,)
         assert not schema.sweep(cursor)
         assert cursor.execute("SELECT count(*) FROM reservations").fetchone() == (0,)
+
+
+def test_heartbeats_of_a_clock_that_was_ahead_hold_no_others(path: Path) -> None:
+    """Set back, it would keep them, and with them all that come after them, until it is as far again."""
+    Database(path).prepare()
+    now, year_ms = schema.now_ms(), 365 * 86_400_000
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        cursor = connection.cursor()
+        for sent_at in (*[now + year_ms] * 250, *[1] * 250, now - 1000, now + 1000):
+            cursor.execute("INSERT INTO heartbeats (body, sent_at) VALUES (x'00', ?)", (sent_at,))
+        while schema.sweep(cursor):
+            pass
+        assert cursor.execute("SELECT sent_at FROM heartbeats").fetchall() == [(now - 1000,), (now + 1000,)]
+
+
+def test_a_clock_set_back_deletes_nothing_that_is_of_use(path: Path) -> None:
+    """Neither answers nor counts: it may be the clock that is wrong, and go ahead again."""
+    Database(path).prepare()
+    ahead_ms, next_year = schema.now_ms() + 365 * 86_400_000, (TODAY + timedelta(days=365)).isoformat()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        cursor = connection.cursor()
+        cursor.execute(
+            "INSERT INTO claims (client, key, fingerprint, leased_until, armed, expires_at)"
+            " VALUES ('acme', 'key', x'00', ?, 0, ?)",
+            (ahead_ms, ahead_ms),
+        )
+        cursor.execute("INSERT INTO reservations VALUES ('token', 'acme', 1, ?)", (ahead_ms,))
+        cursor.execute("INSERT INTO quotas VALUES (?, 'acme', 1)", (next_year,))
+        assert not schema.sweep(cursor)
+        for table in ("claims", "reservations", "quotas"):
+            assert cursor.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,), table  # noqa: S608
