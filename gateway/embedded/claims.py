@@ -14,6 +14,9 @@ from pipeline.answer import Answer
 from pipeline.facts import Claim, Client, Reservation
 from pipeline.ports import Begun, InProgress, OtherPayload, QuotaExceeded
 
+# What the record of a refusal takes besides the packed answer, about (docs/sizing.md).
+_RECORD_BYTES = 200
+
 _HELD = "client = ? AND key = ? AND token = ? AND expires_at > ?"
 
 
@@ -87,13 +90,19 @@ def take(
     return Reservation(client.name, day, client.daily_quota, counted, token)
 
 
-def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, *, refused: bool) -> bool:
+def complete(
+    cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, max_refusal_bytes: int | None = None
+) -> bool:
     """Keep the answer and drop the rest; False when the claim is lost.
 
-    What is charged is given back when the answer refuses.
+    With ``max_refusal_bytes`` the answer refuses: what is charged is given back, and where so many bytes of the
+    client's refusals are kept already the claim is forgotten instead.
     """
-    if refused:
-        _give_back(cursor, claim)
+    if max_refusal_bytes is not None:
+        if not _give_back(cursor, claim):
+            return False
+        if not _count_refusal(cursor, claim.client, len(packed), max_refusal_bytes, ttl_ms):
+            return _forget(cursor, claim)
     return (
         cursor.execute(
             "UPDATE claims SET answer = ?, token = NULL, leased_until = 0, armed = 0, charged_on = NULL, expires_at = ?"
@@ -106,8 +115,7 @@ def complete(cursor: sqlite3.Cursor, claim: Claim, packed: bytes, ttl_ms: int, *
 
 def release(cursor: sqlite3.Cursor, claim: Claim) -> bool:
     """Forget the claim, and give back what was taken under it; False when the claim is lost."""
-    _give_back(cursor, claim)
-    return cursor.execute(f"DELETE FROM claims WHERE {_HELD}", _held(claim)).rowcount == 1
+    return _give_back(cursor, claim) and _forget(cursor, claim)
 
 
 def suspend(cursor: sqlite3.Cursor, claim: Claim) -> bool:
@@ -115,11 +123,37 @@ def suspend(cursor: sqlite3.Cursor, claim: Claim) -> bool:
     return cursor.execute(f"UPDATE claims SET leased_until = 0 WHERE {_HELD}", _held(claim)).rowcount == 1
 
 
-def _give_back(cursor: sqlite3.Cursor, claim: Claim) -> None:
-    """Give back what is charged under the claim, to the day it was taken from."""
+def _give_back(cursor: sqlite3.Cursor, claim: Claim) -> bool:
+    """Give back what is charged under the claim, to the day it was taken from; False when the claim is lost."""
     found = cursor.execute(f"SELECT charged_on FROM claims WHERE {_HELD}", _held(claim)).fetchone()
-    if found is not None and found[0] is not None:
+    if found is None:
+        return False
+    if found[0] is not None:
         quotas.uncount(cursor, claim.client, date.fromisoformat(found[0]))
+    return True
+
+
+def _forget(cursor: sqlite3.Cursor, claim: Claim) -> bool:
+    return cursor.execute(f"DELETE FROM claims WHERE {_HELD}", _held(claim)).rowcount == 1
+
+
+def _count_refusal(
+    cursor: sqlite3.Cursor, client: str, answer_bytes: int, most_bytes: int, period_ms: int
+) -> bool:
+    """Count what is kept of the client's refusals in this period; False, and nothing counted, above the most."""
+    counted = cursor.execute(
+        "INSERT INTO refusals (client, period, bytes) SELECT :client, :period, :bytes WHERE :bytes <= :most"
+        " ON CONFLICT DO UPDATE SET period = excluded.period,"
+        " bytes = excluded.bytes + iif(period = excluded.period, bytes, 0)"
+        " WHERE period <> excluded.period OR bytes + excluded.bytes <= :most",
+        {
+            "client": client,
+            "period": now_ms() // period_ms,
+            "bytes": answer_bytes + _RECORD_BYTES,
+            "most": most_bytes,
+        },
+    )
+    return counted.rowcount == 1
 
 
 def _held(claim: Claim) -> tuple[str, str, str, int]:

@@ -62,10 +62,21 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 VERSION = len(_MIGRATIONS)
 
-# Columns that came later and that earlier releases need not know of: with them they read and write the file as before.
+# Columns and tables that came later and that earlier releases need not know of: with them they read and write the file
+# as before. Each with a column by which it is known.
 _ADDITIONS: tuple[tuple[str, str, str], ...] = (
     # When the message was being stored: what was created before that did not wait for its answer.
-    ("messages", "stored_at", "INTEGER"),
+    ("messages", "stored_at", "ALTER TABLE messages ADD COLUMN stored_at INTEGER"),
+    # How many bytes of refusals are kept of each client, in the last period in which there were any.
+    (
+        "refusals",
+        "bytes",
+        """CREATE TABLE refusals (
+            client TEXT NOT NULL PRIMARY KEY,
+            period INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 
 RESERVATION_SECONDS = 600
@@ -108,8 +119,8 @@ def upgrade(cursor: sqlite3.Cursor) -> None:
                     cursor.execute(statement)
             cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             cursor.execute(f"PRAGMA user_version = {VERSION}")
-        for table, column, kind in _missing(cursor):
-            cursor.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        for _, _, statement in _missing(cursor):
+            cursor.execute(statement)
         cursor.execute("COMMIT")
     except BaseException:
         if cursor.connection.in_transaction:

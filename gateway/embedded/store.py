@@ -32,7 +32,8 @@ class EmbeddedStore:
 
     Every step is one transaction, with this machine's clock read inside it, and takes at most ``call_seconds``.
     Claims are held for ``lease_seconds``; answers are kept for ``idempotency_ttl_seconds``, and so are claims that
-    nobody settles. ``on_connection`` is told when the file becomes usable and when it ceases to be.
+    nobody settles; but of refusals only ``max_refusal_bytes`` for each client in each period of so many seconds.
+    ``on_connection`` is told when the file becomes usable and when it ceases to be.
     """
 
     name = "store"
@@ -43,6 +44,7 @@ class EmbeddedStore:
         *,
         idempotency_ttl_seconds: int = 86400,
         lease_seconds: float = 15.0,
+        max_refusal_bytes: int = 1_048_576,
         call_seconds: float = 0.25,
         on_connection: ConnectionWatcher | None = None,
         on_call: CallWatcher = lambda operation, seconds, has_failed: None,
@@ -50,6 +52,7 @@ class EmbeddedStore:
         self.database = database
         self._ttl_ms = idempotency_ttl_seconds * 1000
         self._lease_ms = round(lease_seconds * 1000)
+        self._max_refusal_bytes = max_refusal_bytes
         self._call_seconds = call_seconds
         self._on_call = on_call
         if on_connection is not None:
@@ -83,8 +86,10 @@ class EmbeddedStore:
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """See ``Claims.complete``."""
         packed = answer.pack(claim.tracking_id)
-        refused = answer.status != 202
-        step = partial(claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms, refused=refused)
+        most = None if answer.status == 202 else self._max_refusal_bytes
+        step = partial(
+            claims.complete, claim=claim, packed=packed, ttl_ms=self._ttl_ms, max_refusal_bytes=most
+        )
         # The answer stands whether or not this is in time: done late, it still spares a retry the wait for the lease.
         _hold(await self._do("complete", step, withdraw=False))
 

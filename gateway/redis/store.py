@@ -31,6 +31,8 @@ from pipeline.timing.timeouts import within
 
 # A day's counter is of use until the day is over, and while a request of that day may still give back.
 _COUNTER_SECONDS = 2 * 86400
+# What the record of a refusal takes besides the packed answer, about (docs/sizing.md).
+_RECORD_BYTES = 200
 # Longer than a give-back that the store fails is tried again (gateway.retries).
 _RESERVATION_MS = 300_000
 
@@ -42,8 +44,9 @@ class RedisStore:
     twice unless a node of a Cluster answers that another node has to carry it out. Each takes at most
     ``call_seconds`` and raises ``StoreUnavailable`` when no reply came in that time, whatever the reason; the reason
     holds no secret. Claims are held for ``lease_seconds`` by the server's clock; answers are kept for
-    ``idempotency_ttl_seconds``, and so are claims that nobody settles. ``on_connection`` is told when the connection
-    is up, and when it is lost again; a Cluster is up when all of its primaries are.
+    ``idempotency_ttl_seconds``, and so are claims that nobody settles; but of refusals only ``max_refusal_bytes`` for
+    each client in each period of so many seconds. ``on_connection`` is told when the connection is up, and when it is
+    lost again; a Cluster is up when all of its primaries are.
 
     Raises ``ValueError`` for a URL that cannot be read and for a ``quota_prefix`` with a brace.
     """
@@ -57,6 +60,7 @@ class RedisStore:
         quota_prefix: str = "quota",
         idempotency_ttl_seconds: int = 86400,
         lease_seconds: float = 15.0,
+        max_refusal_bytes: int = 1_048_576,
         call_seconds: float = 0.25,
         on_connection: ConnectionWatcher = lambda _: None,
         on_call: CallWatcher = lambda operation, seconds, has_failed: None,
@@ -64,6 +68,7 @@ class RedisStore:
         self._keys = Keys(quota_prefix)
         self._lease_ms = round(lease_seconds * 1000)
         self._keep_ms = idempotency_ttl_seconds * 1000
+        self._max_refusal_bytes = max_refusal_bytes
         self._call_seconds = call_seconds
         self._on_call = on_call
         try:
@@ -105,11 +110,13 @@ class RedisStore:
 
     def complete(self, claim: Claim, answer: Answer) -> Step[None]:
         """See ``Claims``. A refusal gives back what is still charged under the claim."""
+        packed = packing.pack(answer.pack(claim.tracking_id), claim.tracking_id)
         keys: tuple[bytes, ...] = (self._record(claim),)
+        arguments: tuple[bytes | str | int, ...] = (claim.token, packed, self._keep_ms)
         if answer.status != 202:
             keys += (self._keys.counters(claim.client),)
-        packed = packing.pack(answer.pack(claim.tracking_id), claim.tracking_id)
-        return self._call("complete", scripts.COMPLETE, keys, (claim.token, packed, self._keep_ms), _held)
+            arguments += (len(packed) + _RECORD_BYTES, self._max_refusal_bytes)
+        return self._call("complete", scripts.COMPLETE, keys, arguments, _held)
 
     def release(self, claim: Claim) -> Step[None]:
         """See ``Claims``."""

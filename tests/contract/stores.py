@@ -30,7 +30,12 @@ class Construct(Protocol):
     """Makes a store on the place that belongs to one test; all of its stores share their data."""
 
     def __call__(
-        self, *, idempotency_ttl_seconds: int = 86400, lease_seconds: float = 15.0, call_seconds: float = 30.0
+        self,
+        *,
+        idempotency_ttl_seconds: int = 86400,
+        lease_seconds: float = 15.0,
+        max_refusal_bytes: int = 1_048_576,
+        call_seconds: float = 30.0,
     ) -> Store:
         """A store that is not started yet. A call may take long: these tests are not about time."""
 
@@ -56,12 +61,17 @@ def _redis_cluster(request: pytest.FixtureRequest) -> Construct:
 
 def _at(url: str) -> Construct:
     def construct(
-        *, idempotency_ttl_seconds: int = 86400, lease_seconds: float = 15.0, call_seconds: float = 30.0
+        *,
+        idempotency_ttl_seconds: int = 86400,
+        lease_seconds: float = 15.0,
+        max_refusal_bytes: int = 1_048_576,
+        call_seconds: float = 30.0,
     ) -> Store:
         return RedisStore(
             url,
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             lease_seconds=lease_seconds,
+            max_refusal_bytes=max_refusal_bytes,
             call_seconds=call_seconds,
         )
 
@@ -72,13 +82,18 @@ def _embedded(request: pytest.FixtureRequest) -> Construct:
     path = request.getfixturevalue("tmp_path") / "gateway.db"
 
     def construct(
-        *, idempotency_ttl_seconds: int = 86400, lease_seconds: float = 15.0, call_seconds: float = 30.0
+        *,
+        idempotency_ttl_seconds: int = 86400,
+        lease_seconds: float = 15.0,
+        max_refusal_bytes: int = 1_048_576,
+        call_seconds: float = 30.0,
     ) -> Store:
         # Each on a connection of its own, as in processes that share the file.
         return EmbeddedStore(
             Database(path),
             idempotency_ttl_seconds=idempotency_ttl_seconds,
             lease_seconds=lease_seconds,
+            max_refusal_bytes=max_refusal_bytes,
             call_seconds=call_seconds,
         )
 

@@ -75,7 +75,8 @@ async def grow(server: RedisServer, count: int, write: Write) -> Bytes:
         client.flushall()
         # While Redis writes its append-only file anew, its size says nothing.
         client.config_set("auto-aof-rewrite-percentage", 0)
-        store = RedisStore(server.url, call_seconds=30.0)
+        # One client has all of them, and more refusals than are kept of one.
+        store = RedisStore(server.url, call_seconds=30.0, max_refusal_bytes=2**53)
         await store.start()
         while not client.client_list(_type="normal")[1:]:
             await asyncio.sleep(0.05)

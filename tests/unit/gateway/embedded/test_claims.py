@@ -19,6 +19,8 @@ TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
 CLIENT = Client("acme", daily_quota=5)
 TTL_MS, LEASE_MS = 60_000, 15_000
+ROOM = 1_000_000
+"""Bytes that refusals may take."""
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_after_the_lease_the_next_resumes(cursor: sqlite3.Cursor) -> None:
     "step",
     [
         claims.arm,
-        lambda cursor, one: claims.complete(cursor, one, b"other", TTL_MS, refused=True),
+        lambda cursor, one: claims.complete(cursor, one, b"other", TTL_MS, ROOM),
         claims.release,
         claims.suspend,
         lambda cursor, one: take(cursor, one) is not None,
@@ -103,7 +105,7 @@ def test_a_step_with_another_s_token_changes_nothing(
 def test_an_answer_is_replayed_until_it_expires(cursor: sqlite3.Cursor) -> None:
     first = claim()
     begin(cursor, first)
-    assert claims.complete(cursor, first, b"v1", 30, refused=False)
+    assert claims.complete(cursor, first, b"v1", 30)
     assert begin(cursor, claim()) == Answered(b"v1")
     assert begin(cursor, claim(b"y")) == OtherPayload("accepted")
     assert not claims.arm(cursor, first)
@@ -139,8 +141,8 @@ def test_over_the_limit_a_claim_is_neither_charged_nor_armed(cursor: sqlite3.Cur
     ("settle", "left"),
     [
         (claims.release, 0),
-        (lambda cursor, one: claims.complete(cursor, one, b"", TTL_MS, refused=True), 0),
-        (lambda cursor, one: claims.complete(cursor, one, b"", TTL_MS, refused=False), 1),
+        (lambda cursor, one: claims.complete(cursor, one, b"", TTL_MS, ROOM), 0),
+        (lambda cursor, one: claims.complete(cursor, one, b"", TTL_MS), 1),
         (claims.suspend, 1),
     ],
     ids=["released", "refused", "accepted", "suspended"],
@@ -164,3 +166,22 @@ def test_a_released_claim_is_forgotten(cursor: sqlite3.Cursor) -> None:
     assert claims.release(cursor, one)
     assert cursor.execute("SELECT count(*) FROM claims").fetchone() == (0,)
     assert begin(cursor, claim(b"y")) == Begun()
+
+
+def test_refusals_are_kept_while_there_is_room_for_them(
+    cursor: sqlite3.Cursor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each period anew, be it a later one or, by a clock that was set back, an earlier one; one row counts them."""
+    kept = {}
+    for period in (10, 11, 9):
+        monkeypatch.setattr(claims, "now_ms", lambda period=period: period * TTL_MS)
+        for number in range(5):
+            one = Claim.on(CLIENT, f"{period}-{number}", b"x" * 32)
+            begin(cursor, one)
+            # Two of them and their records are just within it.
+            assert claims.complete(cursor, one, b"x" * 100, TTL_MS, 600)
+        monkeypatch.undo()
+        (kept[period],) = cursor.execute("SELECT count(*) FROM claims").fetchone()
+        cursor.execute("DELETE FROM claims")
+    assert kept == {10: 2, 11: 2, 9: 2}
+    assert cursor.execute("SELECT client, period, bytes FROM refusals").fetchall() == [("acme", 9, 600)]

@@ -63,16 +63,17 @@ def test_a_file_that_a_newer_release_took_over_keeps_its_version(path: Path) -> 
 
 
 def earlier_release(path: Path) -> None:
-    """A file as the release before wrote it: with a message, which does not say when it was stored."""
+    """A file as earlier releases wrote it: with a message that does not say when it was stored, and no refusals."""
     Database(path).prepare()
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ALTER TABLE messages DROP COLUMN stored_at")
+        connection.execute("DROP TABLE refusals")
         connection.execute(
             "INSERT INTO messages (tracking_id, body, created_at, expires_at) VALUES ('old', x'00', 1, 2)"
         )
 
 
-async def test_a_column_that_came_later_is_added_to_what_is_there(path: Path) -> None:
+async def test_what_came_later_is_added_to_what_is_there(path: Path) -> None:
     """An earlier release, which runs beside this one, still takes the file for its own."""
     earlier_release(path)
     outbox = EmbeddedOutbox(Database(path))
@@ -88,6 +89,7 @@ async def test_a_column_that_came_later_is_added_to_what_is_there(path: Path) ->
             "INSERT INTO messages (tracking_id, body, created_at, expires_at) VALUES ('beside', x'00', 1, 2)"
         )
     assert [message.tracking_id for message in await outbox.waiting()] == ["old", new.tracking_id, "beside"]
+    assert rows(path, "SELECT * FROM refusals") == []
     await outbox.close()
 
 

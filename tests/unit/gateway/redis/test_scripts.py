@@ -43,5 +43,5 @@ def test_a_script_has_what_it_uses(script: Script) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_no_script_writes_a_key_without_an_end(script: Script) -> None:
     """Whatever creates a key says in the same script when it expires: a crash in between leaves nothing for ever."""
-    creates = re.search(rb"'(SET|INCR)'|'HSET', record, 'f'", script.source)
+    creates = re.search(rb"'(SET|INCR|INCRBY)'|'HSET', record, 'f'", script.source)
     assert not creates or re.search(rb"'(PEXPIRE|EXPIRE)'|'PX'", script.source)

@@ -125,7 +125,13 @@ def opened_to(reply: Reply, **options: Any) -> Any:
         (begin, ["begun", 0], scripts.BEGIN, [RECORD], [b"f" * 32, "TOKEN", 15000, 86_400_000]),
         (arm, 1, scripts.ARM, [RECORD], ["TOKEN"]),
         (accept, 1, scripts.COMPLETE, [RECORD], ["TOKEN", "v1", 86_400_000]),
-        (refuse, 1, scripts.COMPLETE, [RECORD, COUNTERS], ["TOKEN", PACKED, 86_400_000]),
+        (
+            refuse,
+            1,
+            scripts.COMPLETE,
+            [RECORD, COUNTERS],
+            ["TOKEN", PACKED, 86_400_000, 200 + len(PACKED), 1_048_576],
+        ),
         (release, 1, scripts.RELEASE, [RECORD, COUNTERS], ["TOKEN"]),
         (suspend, 1, scripts.SUSPEND, [RECORD], ["TOKEN"]),
         (
