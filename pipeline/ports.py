@@ -111,6 +111,7 @@ class Claims(Protocol):
     async def complete(self, claim: Claim, answer: Answer) -> None:
         """Keep the answer for replay and drop the rest; with a refusal, give back what was taken under the claim.
 
+        Refusals cost a client nothing, so a store keeps so many bytes of them for each, and then forgets the claim.
         Raises ``ClaimLost``.
         """
 

@@ -21,10 +21,17 @@ LEASE = 15.0
 
 REFUSAL = Answer(422, b'{"error_code":"INVALID_PAYLOAD"}')
 
-BACK = pytest.mark.parametrize("seconds", [LEASE / 2, HOUR, DAY, YEAR], ids=["half a lease", "hour", "day", "year"])
+BACK = pytest.mark.parametrize(
+    "seconds", [LEASE / 2, HOUR, DAY, YEAR], ids=["half a lease", "hour", "day", "year"]
+)
 THERE_AND_BACK = pytest.mark.parametrize(
     "jumps",
-    [(HOUR,), (HOUR, -HOUR), *((-far,) for far in (HOUR, DAY, YEAR)), *((-far, far) for far in (HOUR, DAY, YEAR))],
+    [
+        (HOUR,),
+        (HOUR, -HOUR),
+        *((-far,) for far in (HOUR, DAY, YEAR)),
+        *((-far, far) for far in (HOUR, DAY, YEAR)),
+    ],
     ids=[
         "an hour ahead",
         "an hour ahead and back",

@@ -61,7 +61,9 @@ async def test_refusals_at_once_are_kept_up_to_the_same_bound(open_store: OpenSt
     assert sum([await is_kept(stores[0], client, key) for key in keys]) == KEPT
 
 
-async def test_what_is_not_kept_costs_nothing_and_has_no_holder(open_store: OpenStore, client: Client) -> None:
+async def test_what_is_not_kept_costs_nothing_and_has_no_holder(
+    open_store: OpenStore, client: Client
+) -> None:
     """It is given back what was taken, once."""
     store = await open_store(max_refusal_bytes=0)
     await store.take(client, TODAY, "another's", None)

@@ -13,10 +13,9 @@ import redis
 
 from gateway.redis.keys import Keys
 
-
 ENDED = 1
 AHEAD = 4 * 10**12
-"""Ends of leases, in ms since 1970, that hold nobody: long ago, and as a clock wrote it that has been set back since."""
+"""Ends of leases, in ms since 1970, that hold nobody: long ago, and by a clock that has been set back since."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,13 @@ PROCESSES = st.sampled_from([0, 1])
 STEPS = st.sampled_from(["begin", "take", "publish", "complete", "the end"])
 """How far a request gets without trouble."""
 PAUSES = st.sampled_from(
-    ["a moment", "the lease", "the lease, the clock being set back", "the lease and a switch of alpha", "midnight"]
+    [
+        "a moment",
+        "the lease",
+        "the lease, the clock being set back",
+        "the lease and a switch of alpha",
+        "midnight",
+    ]
 )
 """After what it is retried."""
 
