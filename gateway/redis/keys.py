@@ -34,7 +34,7 @@ class Keys:
         return _claim(client, key)
 
     def counters(self, client: str) -> bytes:
-        """What the key of each of ``client``'s counters begins with; the day follows."""
+        """What the key of each of ``client``'s counters begins with; the day follows, or the period of refusals."""
         return _under(self._quota_prefix, client)
 
     def counter(self, client: str, day: date) -> bytes:

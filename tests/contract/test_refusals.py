@@ -121,9 +121,19 @@ async def test_refusals_are_kept_again_when_the_old_ones_have_expired(
     open_store: OpenStore, client: Client
 ) -> None:
     """After IDEMPOTENCY_TTL_SECONDS at the latest, whatever was refused meanwhile."""
-    store = await open_store(idempotency_ttl_seconds=1, max_refusal_bytes=300)
-    for _ in range(3):
-        for _ in range(5):
-            await refused(store, client)
-        await asyncio.sleep(1.0)
+    store = await open_store(idempotency_ttl_seconds=2, max_refusal_bytes=300)
+    for _ in range(5):
+        await refused(store, client)
+    await asyncio.sleep(2.0)
+    assert await is_kept(store, client, await refused(store, client))
+
+
+async def test_who_is_refused_now_and_then_has_every_refusal_kept(
+    open_store: OpenStore, client: Client
+) -> None:
+    """However long it goes on: each period has its own count."""
+    store = await open_store(idempotency_ttl_seconds=2, max_refusal_bytes=600)
+    for _ in range(4):
+        # At most two of them in a period, for which there is room.
         assert await is_kept(store, client, await refused(store, client))
+        await asyncio.sleep(1.1)

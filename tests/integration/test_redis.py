@@ -161,10 +161,14 @@ async def test_a_completed_202_costs_at_most_300_bytes(
 async def test_every_key_expires(store: RedisStore, direct: redis.Redis) -> None:
     """Nothing that the gateway writes stays for ever: a counter stays for about two days, a note for minutes."""
     await do_everything(store, Client("x"))
+    refused = claim_on(Client("x"), "refused")
+    await store.begin(refused)
+    await store.complete(refused, Answer(422, b"{}"))
     lives = {key.decode(): direct.ttl(key) for key in direct.scan_iter()}
-    assert len(lives) == 7
+    assert len(lives) == 9
     for key, seconds in lives.items():
-        least, most = (86400 - SOON, 86400) if key.startswith("claim:") else (2 * 86400 - SOON, 2 * 86400)
+        is_of_claims = key.startswith("claim:") or ":refusals:" in key
+        least, most = (86400 - SOON, 86400) if is_of_claims else (2 * 86400 - SOON, 2 * 86400)
         if ":r:" in key:
             least, most = 30, 600
         assert least <= seconds <= most, key
