@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from gateway.http import refusal
 from gateway.http.cycle import EXTENSIONS, Cycle
+from gateway.http.head import JUDGED, check_host, check_transfer_coding, check_whole
 from gateway.http.limits import MANY_WAITING, MOST_WAITING, Flow, Shared
 from gateway.http.transport import WRITE_SECONDS, BatchingTransport
 from gateway.http.upgrade import head_without_offer
@@ -55,8 +56,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._is_in_body = False
         self._is_ending = False
-        self._url = b""
-        self._place = ("", b"", b"")
+        self._hosts = 0
+        self._url, self._place = b"", ("", b"", b"")
 
     def connection_made(self, transport: Any) -> None:
         """A connection is there: its first head must come."""
@@ -143,15 +144,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self.url = b""
         self.headers = []
+        self._hosts = 0
         self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has seen a header; what follows a chunked body is none that anybody here should believe."""
         if not self._is_in_body:
             name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
+            if name in JUDGED:
+                self._judge(name, value)
             self.headers.append((name, value))
+
+    def _judge(self, name: bytes, value: bytes) -> None:
+        """Look at a header that says how the request is to be taken. Raises ``MalformedHead``."""
+        if name == b"host":
+            self._hosts += 1
+            check_host(value)
+        elif name == b"expect":
+            self.expect_100_continue |= value.lower() == b"100-continue"
+        else:
+            check_transfer_coding(value, self.parser.get_http_version())
 
     def on_headers_complete(self) -> None:
         """The parser has seen the whole head: its request is served, or waits for those before it."""
@@ -165,6 +177,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             # Those are answered, and the connection ends with them.
             raise ValueError("too many requests ahead of their answers")
         version = parser.get_http_version()
+        check_whole(version, self._hosts)
         path, raw_path, query = self._located(self.url)
         scope = {
             "type": "http",

@@ -10,6 +10,7 @@ import httptools
 from loguru import logger
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.http.head import MalformedHead
 from pipeline import codes
 from pipeline.failures import Refused
 from pipeline.ids import random_uuid
@@ -32,7 +33,8 @@ def not_http(error: httptools.HttpParserError, data: bytes) -> Refused:
     """Said of bytes that the parser did not take."""
     if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
         return Refused(codes.METHOD_NOT_ALLOWED, headers=((b"allow", b"GET, HEAD, POST"),))
-    return Refused(codes.BAD_REQUEST)
+    malformed = error.__context__
+    return Refused(codes.BAD_REQUEST, str(malformed) if isinstance(malformed, MalformedHead) else None)
 
 
 def last_answer(refused: Refused, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:

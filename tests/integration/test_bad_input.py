@@ -211,6 +211,18 @@ GARBAGE = {
     "a NUL in a header's name": b"POST / HTTP/1.1\r\nA\0: b\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\0\x01",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/2 in the form of HTTP/1": f"POST {SEND} HTTP/2.0\r\nHost: x\r\n\r\n".encode(),
+    "HTTP/0.9 with headers": b"GET /healthz HTTP/0.9\r\nHost: x\r\n\r\n",
+    "no Host": b"GET /healthz HTTP/1.1\r\nAccept: */*\r\n\r\n",
+    "two Hosts": b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+    "two Hosts in HTTP/1.0": b"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+    "an empty Host": b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n",
+    "a Host that is none": b"GET /healthz HTTP/1.1\r\nHost: a/b@c\r\n\r\n",
+    "no Host, but an offer to upgrade": b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "a body in gzip": f"{HEAD}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n".encode(),
+    "a coding that nobody knows": f"{HEAD}Transfer-Encoding: x\r\n\r\n".encode(),
+    "chunked twice": (HEAD + 2 * "Transfer-Encoding: chunked\r\n" + "\r\n0\r\n\r\n").encode(),
+    "chunked in HTTP/1.0": f"{HEAD.replace('1.1', '1.0')}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode(),
     "a negative length": f"{HEAD}Content-Length: -1\r\n\r\n".encode(),
     "two lengths": f"{HEAD}Content-Length: 5\r\nContent-Length: 6\r\n\r\n".encode(),
     "a path beyond ASCII": b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -231,6 +243,21 @@ def test_what_is_not_http_is_refused_and_its_connection_closed(gateway: Gateway,
     assert schemas.load("error").violations(json.loads(body)) == []
     assert json.loads(body)["tracking_id"] == headers["x-tracking-id"]
     assert gateway.http.get("/healthz").status_code == 200
+
+
+def test_http_1_0_needs_no_host(gateway: Gateway) -> None:
+    """As simple probes send it. With one it is served, too, whatever the name, its port and the case of a coding."""
+    body = VALID.encode()
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    for head, status in (
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (b"GET /healthz HTTP/1.0\r\nHost: server_a:8000\r\n\r\n", 200),
+        (b"GET http://other/healthz HTTP/1.1\r\nHOST: [::1]:8000 \r\n\r\n", 200),
+        (f"{HEAD}Transfer-Encoding: Chunked \r\n\r\n".encode() + chunks, 202),
+    ):
+        with raw_connection(gateway) as connection:
+            connection.sendall(head)
+            assert read_answer(connection)[0] == status
 
 
 @pytest.mark.parametrize("method", ["BREW", "post", "FOO"])

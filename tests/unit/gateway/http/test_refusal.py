@@ -8,6 +8,8 @@ import httptools
 import pytest
 
 from gateway.http import refusal
+from gateway.http.head import MalformedHead
+from pipeline.codes import BAD_REQUEST
 from pipeline.failures import Refused
 from schemas import load
 from tests.support.lines import Lines
@@ -67,3 +69,14 @@ def test_an_answer_is_an_error_like_all_others(
         error["error_code"],
         level,
     )
+
+
+def test_a_malformed_head_is_told_its_rule() -> None:
+    """Which the parser keeps behind an error of its own."""
+    error = httptools.HttpParserCallbackError()
+    for behind, message in (
+        (MalformedHead("The rule."), "The rule."),
+        (ValueError("a bug"), BAD_REQUEST.message),
+    ):
+        error.__context__ = behind
+        assert refusal.not_http(error, b"").message == message

@@ -51,7 +51,7 @@ class Request:
     rest: bytes = by_length(b"")
 
 
-HEADERS = b"X-Own: \t a \xff\r\nUpgrade-Insecure-Requests: 1\r\nEmpty:\r\n"
+HEADERS = b"Host: x\r\nX-Own: \t a \xff\r\nUpgrade-Insecure-Requests: 1\r\nEmpty:\r\n"
 RESTS = st.one_of(
     st.sampled_from(BODIES).map(by_length),
     st.sampled_from(BODIES).map(in_chunks),
@@ -69,6 +69,7 @@ RESTS = st.one_of(
             b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
             b"Transfer-Encoding: chunked\r\n\r\nX" + HIDDEN,
             b"Transfer-Encoding:\r\n chunked\r\n\r\n" + HIDDEN,
+            b"Host: y\r\n\r\n" + HIDDEN,
             b"Content-Length : 0\r\n\r\n" + HIDDEN,
             b"Expect: 100-continue\r\n" + by_length(HIDDEN),
             b"Content-Length: 9999\r\n\r\n" + HIDDEN,
@@ -87,6 +88,7 @@ REQUESTS = st.builds(
             b"CONNECT /e HTTP/1.1\r\n",
             b"GET http://a:b/ HTTP/1.1\r\n",
             b"GET / HTTP/9.9\r\n",
+            b"GET / HTTP/2.0\r\n",
         ]
     ),
     st.sampled_from(OFFERS),
