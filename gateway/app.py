@@ -21,6 +21,7 @@ from gateway import backends, process
 from gateway.clock import SystemClock
 from gateway.config import settings
 from gateway.config.settings import Settings
+from gateway.http.limits import CONNECTION_REFUSED
 from gateway.observability import logs
 from gateway.observability.health import Health
 from gateway.observability.heartbeat import Heartbeats
@@ -88,7 +89,7 @@ def create(configured: Settings, log: Log) -> Gateway:
     telemetry = GatewayTelemetry(metrics, log)
     clock = SystemClock()
     parts = backends.choose(configured, metrics)
-    store = RetryingStore(parts.store)
+    store = RetryingStore(parts.store, on_given_up=lambda reason: metrics.store_given_up.labels(reason).inc())
     health = Health([parts.store, parts.broker], parts.spool)
     heartbeats = Heartbeats(
         parts.bus,
@@ -140,7 +141,7 @@ def create(configured: Settings, log: Log) -> Gateway:
         boundary.drain()
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with contextlib.AsyncExitStack() as stack:
             for part in (parts.store, parts.broker, parts.bus):
                 await part.start()
@@ -157,7 +158,7 @@ def create(configured: Settings, log: Log) -> Gateway:
             )
             for warning in configured.warnings:
                 logger.warning("configuration: {}", warning)
-            yield
+            yield {CONNECTION_REFUSED: metrics.connections_refused.inc}
             logger.info("stopping: every request has its answer")
 
     app = Gateway(

@@ -17,6 +17,9 @@ CallWatcher = Callable[[str, float, bool], None]
 OPERATIONS = ("begin", "arm", "complete", "release", "suspend", "take", "give_back")
 """The calls of a store, as ``pipeline.ports`` names them."""
 
+GIVEN_UP = ("expired", "full")
+"""Why a last step on the store is tried no more: its time is over, or too many wait already."""
+
 Result = TypeVar("Result")
 
 Step = Coroutine[Any, Any, Result]

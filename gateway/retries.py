@@ -26,9 +26,12 @@ RETRY_SECONDS = 240.0
 
 _MOST_WAITING = 100_000
 _PAUSE_SECONDS = 0.25
+_WARNING_SECONDS = 10.0
 # A store that is known to be away fails at once, and requests want the processor, too.
 _MOST_FAILED_IN_A_ROW = 100
 _LAST_CHANCE_SECONDS = 1.0
+
+_CONSEQUENCE = "What they give back may stay counted"
 
 _FAILED = (StoreUnavailable, asyncio.CancelledError)
 
@@ -39,10 +42,14 @@ class RetryingStore:
     """A store whose ``complete``, ``give_back``, ``release`` and ``suspend`` are tried again in the background.
 
     They raise ``StoreUnavailable`` all the same, so that the failure is logged and counted where it happened.
+    ``on_given_up`` is told of each step that is tried no more, with one of ``gateway.dependency.GIVEN_UP``.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_given_up: Callable[[str], None] = lambda reason: None) -> None:
         self.store = store
+        self._on_given_up = on_given_up
+        self._refused = 0
+        self._next_warning = 0.0
         self._waiting: deque[tuple[float, _Retry]] = deque()
         self._retrying: asyncio.Task[None] | None = None
 
@@ -98,8 +105,27 @@ class RetryingStore:
     def _retry_later(self, step: _Retry) -> None:
         if len(self._waiting) < _MOST_WAITING:
             self._waiting.append((time.monotonic() + RETRY_SECONDS, step))
+        else:
+            self._refuse()
         if self._retrying is None or self._retrying.done():
             self._retrying = asyncio.create_task(self._retry(), name="retries")
+
+    def _refuse(self) -> None:
+        """Give a step up for want of room; at most one warning in ten seconds tells how many."""
+        self._on_given_up("full")
+        self._refused += 1
+        if time.monotonic() >= self._next_warning:
+            self._next_warning = time.monotonic() + _WARNING_SECONDS
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        logger.warning(
+            "{} steps on the store were given up, since {} wait to be retried already. {}",
+            self._refused,
+            _MOST_WAITING,
+            _CONSEQUENCE,
+        )
+        self._refused = 0
 
     async def _retry(self) -> None:
         """Take the steps in turn until none waits; a round of which each failed is reason to pause."""
@@ -112,6 +138,7 @@ class RetryingStore:
             until, step = self._waiting.popleft()
             if time.monotonic() > until:
                 given_up += 1
+                self._on_given_up("expired")
                 continue
             try:
                 await step()
@@ -131,7 +158,10 @@ class RetryingStore:
             failed_in_a_row = 0
         if given_up:
             logger.warning(
-                "{} steps on the store were not taken within {:g} s: given up. What they give back may stay counted",
+                "{} steps on the store were not taken within {:g} s: given up. {}",
                 given_up,
                 RETRY_SECONDS,
+                _CONSEQUENCE,
             )
+        if self._refused:
+            self._tell_refused()

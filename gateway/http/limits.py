@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -23,6 +23,10 @@ MANY_WAITING = 16
 """From so many unanswered ones on nothing more is read from it, until there are fewer."""
 
 
+CONNECTION_REFUSED = "sms.connection_refused"
+"""Under this name the state of the application's lifespan holds what is called for each connection that is refused."""
+
+
 class Connection(Protocol):
     """What may idle between two requests. Hashed by its identity."""
 
@@ -31,9 +35,18 @@ class Connection(Protocol):
 
 
 class Shared:
-    """What all connections of one server have in common: how many may be open, their time to idle, their writes."""
+    """What all connections of one server have in common: how many may be open, their time to idle, their writes.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, keep_alive_seconds: float) -> None:
+    ``on_refused`` is called for each connection beyond the bound.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        keep_alive_seconds: float,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.on_refused = on_refused
         self.idle: Timeouts[Connection] = Timeouts(
             keep_alive_seconds, lambda connection: connection.timeout_keep_alive_handler()
         )

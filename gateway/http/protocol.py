@@ -64,6 +64,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(BatchingTransport(transport, self._shared.batch))
         self.flow = Flow(self.transport, self._unanswered)
         if len(self.connections) > self._shared.most_connections:
+            self._shared.on_refused()
             self._refuse(refusal.too_many_connections())
         self._bound_head()
 

@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.http.limits import Shared
+from gateway.http.limits import CONNECTION_REFUSED, Shared
 from gateway.http.protocol import BoundedHttpProtocol
 
 
@@ -27,5 +27,6 @@ class ProtocolFactory:
     ) -> BoundedHttpProtocol:
         """The protocol of one connection; called inside the server's event loop."""
         if self._shared is None:
-            self._shared = Shared(_loop or asyncio.get_running_loop(), config.timeout_keep_alive)
+            on_refused = app_state.get(CONNECTION_REFUSED, lambda: None)
+            self._shared = Shared(_loop or asyncio.get_running_loop(), config.timeout_keep_alive, on_refused)
         return BoundedHttpProtocol(config, server_state, app_state, self._shared)

@@ -23,7 +23,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway import __version__
-from gateway.dependency import OPERATIONS, CallWatcher
+from gateway.dependency import GIVEN_UP, OPERATIONS, CallWatcher
 from gateway.observability.tallies import Tallies
 from pipeline.providers import Providers
 
@@ -129,6 +129,12 @@ class Metrics:
             "stage",
             "operation",
         )
+        self.store_given_up = self._counter(
+            "sms_store_given_up", "Last steps on the store that will not be tried again.", "reason"
+        )
+        for reason in GIVEN_UP:
+            # There from the start, so that the first one is an increase.
+            self.store_given_up.labels(reason)
         self.observe_publish = tallies.histogram(
             self._histogram(
                 "sms_broker_publish_duration_seconds", "From publish to the broker's answer.", _LATENCY
@@ -147,6 +153,9 @@ class Metrics:
             mode="livemostrecent",
         )
         self.heartbeats = self._counter("sms_heartbeats", "Heartbeats sent, by outcome.", "outcome")
+        self.connections_refused = self._counter(
+            "sms_connections_refused", "Connections refused since too many were open."
+        )
         self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.", mode="livesum")
         self.log_dropped = self._counter(
             "sms_log_lines_dropped", "Log lines that the reader of stdout left no room for."

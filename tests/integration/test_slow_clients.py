@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.gateways import NUMBER, SEND, TEXT, Gateway, key_of
+from gateway.http.limits import OWN_FILES
+from tests.support.gateways import NUMBER, SEND, TEXT, Gateway, key_of, raw_connection, read_answer
 
 IDLE, DRIPPING = 2000, 200
 _BODY = json.dumps({"to": NUMBER, "text": TEXT}).encode()
@@ -95,3 +97,16 @@ def is_open(connection: socket.socket) -> bool:
         return True
     finally:
         connection.settimeout(20)
+
+
+def test_a_connection_too_many_is_counted(tmp_path: Path) -> None:
+    """It is refused before any request, so that no other metric shows it."""
+    url = f"embedded:{tmp_path / 'gateway.db'}"
+    gateway = Gateway(tmp_path, {"REDIS_URL": url, "RABBITMQ_URL": url})
+    few = f"ulimit -n {OWN_FILES + 4}"
+    gateway.command = ["/bin/sh", "-c", f'{few} && exec "$@"', "sh", *gateway.command]
+    with gateway, connections(gateway, 3):
+        for _ in range(2):
+            with raw_connection(gateway) as refused:
+                assert read_answer(refused)[0] == 503
+        assert "sms_connections_refused_total 2.0" in gateway.http.get("/metrics").text.splitlines()

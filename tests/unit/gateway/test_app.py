@@ -17,6 +17,7 @@ from loguru import logger
 from starlette.applications import Starlette
 
 from gateway import app as app_module
+from gateway import retries
 from gateway.app import SEND_PATH, Gateway, create
 from gateway.config import settings
 from gateway.embedded.commands import show_messages
@@ -297,6 +298,22 @@ async def test_without_a_quota_the_claims_stage_decides_about_arming(
     assert answer.status_code == status
     passed_over = 'sms_store_passed_over_total{operation="arm",stage="publish"} 1.0'
     assert (passed_over in scraped) is (status == 202)
+
+
+async def test_a_last_step_that_is_given_up_is_counted(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here at once, for want of room to wait in."""
+
+    async def fail(store: EmbeddedStore, claim: Claim, answer: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(EmbeddedStore, "complete", fail)
+    monkeypatch.setattr(retries, "_MOST_WAITING", 0)
+    answer = await served.http.post(SEND_PATH, json=SEND, headers=HEADERS | {"idempotency-key": "k"})
+    assert answer.status_code == 202
+    scraped = (await served.http.get("/metrics")).text.splitlines()
+    assert 'sms_store_given_up_total{reason="full"} 1.0' in scraped
 
 
 @pytest.mark.parametrize("key", [None, "key"])

@@ -141,11 +141,13 @@ async def test_what_cannot_be_undone_in_time_is_given_up(
     """After a while one warning about all of them is what is left."""
     monkeypatch.setattr(retries, "RETRY_SECONDS", 0.02)
     scripted = Recovering(10**6)
-    store = RetryingStore(scripted)
+    given_up: list[str] = []
+    store = RetryingStore(scripted, given_up.append)
     for step in LAST_STEPS.values():
         with pytest.raises(StoreUnavailable):
             await step(store)
     await settled(store)
+    assert given_up == ["expired"] * 4
     line = lines.one()
     assert line["level"] == "WARNING"
     assert line["message"].startswith("4 steps on the store were not taken within 0.02 s")
@@ -236,16 +238,25 @@ async def test_a_store_that_is_away_is_not_asked_without_pause(monkeypatch: pyte
         await store.close()
 
 
-async def test_what_waits_to_be_retried_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that is away for long does not fill the memory."""
+async def test_what_waits_to_be_retried_has_a_bound(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
+    """A store that is away for long does not fill the memory. What finds no room is counted, and told now and then."""
     monkeypatch.setattr(retries, "_MOST_WAITING", 2)
-    scripted = Recovering(len(LAST_STEPS))
-    store = RetryingStore(scripted)
-    for step in LAST_STEPS.values():
+    scripted = Recovering(12)
+    given_up: list[str] = []
+    store = RetryingStore(scripted, given_up.append)
+    for step in [*LAST_STEPS.values()] * 3:
         with pytest.raises(StoreUnavailable):
             await step(store)
+    told = lines.all()
     await settled(store)
-    assert scripted.steps == [*LAST_STEPS, "complete", "release"]
+    told += lines.all()
+    assert scripted.steps == [*[*LAST_STEPS] * 3, "complete", "release"]
+    assert given_up == ["full"] * 10
+    assert [line["level"] for line in told] == ["WARNING"] * 2
+    counts = [
+        line["message"].partition(" steps on the store were given up, since 2 wait")[0] for line in told
+    ]
+    assert counts == ["1", "9"]
 
 
 async def test_the_end_counts_the_step_that_hangs(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:

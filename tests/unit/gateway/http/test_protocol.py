@@ -40,6 +40,7 @@ class Server:
         self.reached: list[str] = []
         self.ended: list[str] = []
         self.may_answer = asyncio.Event()
+        self.connections_refused = 0
         self.address = ("", 0)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +59,9 @@ class Server:
         await send({"type": WHOLE_RESPONSE, "status": 200, "headers": headers, "body": body})
         self.ended.append(f"{path} answered")
 
+    def count_refused(self) -> None:
+        self.connections_refused += 1
+
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A client's connection to it."""
@@ -66,8 +70,9 @@ class Server:
         )
         config.load()
         factory = ProtocolFactory()
+        lifespan_state = {limits.CONNECTION_REFUSED: self.count_refused}
         listening = await asyncio.get_running_loop().create_server(
-            lambda: factory(config, self.state, {}), "127.0.0.1"
+            lambda: factory(config, self.state, lifespan_state), "127.0.0.1"
         )
         self.address = listening.sockets[0].getsockname()
         reader, writer = await asyncio.open_connection(*self.address)
@@ -367,6 +372,7 @@ async def test_a_connection_too_many_is_refused(monkeypatch: pytest.MonkeyPatch)
         assert b"connection: close\r\n" in refused
         assert b"retry-after: 1\r\n" in refused
         assert b'"error_code":"SERVICE_UNAVAILABLE"' in refused
+        assert server.connections_refused == 1
         writer.write(GET % b"b")
         await reader.readuntil(b"/b")
     assert server.reached == ["/a", "/b"]

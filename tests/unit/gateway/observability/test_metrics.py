@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from gateway import __version__
+from gateway.dependency import GIVEN_UP
 from gateway.observability.metrics import MULTIPROC_DIR, Metrics, _forget_dead_workers
 from pipeline.providers import Provider, Providers
 
@@ -83,6 +84,12 @@ def test_a_counter_exists_before_it_counts() -> None:
     found = samples(Metrics())
     for name in ("sms_send_requests_total", "sms_send_request_success_total", "sms_send_request_error_total"):
         assert name in found
+
+
+@pytest.mark.parametrize("reason", GIVEN_UP)
+def test_the_first_step_that_is_given_up_is_an_increase(reason: str) -> None:
+    """Both series are there before it."""
+    assert Metrics().registry.get_sample_value("sms_store_given_up_total", {"reason": reason}) == 0
 
 
 @pytest.mark.parametrize("kind", ["clients", "providers"])
