@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.config import clients, settings
+from gateway.config import api_keys, clients, settings
 from gateway.config.parsers import EMBEDDED
 from gateway.config.settings import ConfigurationError, Settings
 from gateway.observability import logs
@@ -141,7 +141,7 @@ def _new_key(options: argparse.Namespace) -> int:
     if found:
         print(printable(f"error: NAME: {found[0]}"), file=sys.stderr)
         return MISTAKE
-    key, digest = clients.new_key()
+    key, digest = api_keys.new()
     entry = json.dumps(
         {digest: {"name": options.name, "is_active": True, "daily_quota": 1000}}, ensure_ascii=False
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.config import api_keys
 from gateway.config.fingerprint import fingerprint
 from pipeline.facts import Client
-from schemas import Schema, load
+from schemas import load
 
-_DIGEST = "sha256:"
 _PART = 8
+# As in the schema. What is longer is no name, and may be anything.
+_LONGEST_NAME = 64
 # Below this a key can be guessed; `sms-gateway key new` makes longer ones.
 _SHORT_KEY = 16
 
@@ -27,8 +27,10 @@ class ConfiguredClients:
     """
 
     def __init__(self, document: Mapping[str, Mapping[str, Any]]) -> None:
-        digests = {_digest(key): entry for key, entry in document.items()}
-        self.fingerprint = fingerprint({_DIGEST + digest.hex(): entry for digest, entry in digests.items()})
+        digests = {api_keys.digest(key): entry for key, entry in document.items()}
+        self.fingerprint = fingerprint(
+            {api_keys.DIGEST + digest.hex(): entry for digest, entry in digests.items()}
+        )
         self._clients = [
             Client(entry["name"], entry.get("is_active", True), _whole(entry.get("daily_quota")))
             for entry in digests.values()
@@ -57,24 +59,33 @@ class ConfiguredClients:
 
 def mistakes(document: object) -> list[str]:
     """What is wrong with a configuration of clients; entries are counted and named, keys never shown."""
-    schema = load("clients")
-    violations = schema.violations_unless_valid(document)
+    violations = load("clients").violations_unless_valid(document)
     if not isinstance(document, dict):
         return [f"the whole document: {violation.message}" for violation in violations]
-    if violations:
-        positions = {key: position for position, key in enumerate(document, 1)}
-        return [
-            f"{_place(document, positions, path)}: {violation.message}"
-            for violation in violations
-            for path in ([violation.path] if violation.path else _bad_keys(document, schema))
-        ]
-    found = []
+    positions = {key: position for position, key in enumerate(document, 1)}
+    found = [
+        f"{_place(document, positions, (key,))}: {mistake}"
+        for key in document
+        if (mistake := api_keys.mistake(key)) is not None
+    ]
+    found += [
+        f"{_place(document, positions, violation.path)}: {violation.message}"
+        for violation in violations
+        if violation.path  # One without is about API keys, too, which are told of by their entries above.
+    ]
+    if found:
+        return found
     seen: dict[bytes, int] = {}
     quotas: dict[str, Any] = {}
     for position, (key, entry) in enumerate(document.items(), 1):
-        first = seen.setdefault(_digest(key), position)
+        first = seen.setdefault(api_keys.digest(key), position)
         if first != position:
             found.append(f"entry {position}: its API key is that of entry {first}: leave one of the two")
+        if api_keys.is_made_here(entry["name"]):
+            found.append(
+                f"entry {position}, name: is an API key: write the name here, and the key before the entry"
+            )
+            continue
         quota = quotas.setdefault(entry["name"], entry.get("daily_quota"))
         if quota != entry.get("daily_quota"):
             found.append(
@@ -92,14 +103,8 @@ def warnings(document: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"the API key of client '{entry['name']}' has fewer than {_SHORT_KEY} characters and can be guessed: "
         "make one with 'sms-gateway key new'"
         for key, entry in document.items()
-        if not key.startswith(_DIGEST) and len(key) < _SHORT_KEY
+        if not key.startswith(api_keys.DIGEST) and len(key) < _SHORT_KEY
     ]
-
-
-def new_key() -> tuple[str, str]:
-    """A fresh API key of 256 random bits, and the form in which it is configured."""
-    key = "sms_" + secrets.token_urlsafe(32)
-    return key, _DIGEST + _digest(key).hex()
 
 
 def _whole(quota: float | None) -> int | None:
@@ -107,21 +112,10 @@ def _whole(quota: float | None) -> int | None:
     return None if quota is None else int(quota)
 
 
-def _digest(key: str) -> bytes:
-    if key.startswith(_DIGEST):
-        return bytes.fromhex(key.removeprefix(_DIGEST))
-    return hashlib.sha256(key.encode()).digest()
-
-
-def _bad_keys(document: dict[str, Any], schema: Schema) -> list[tuple[str]]:
-    """A violation without a path is about API keys, which are shown to nobody: say which entries they stand in."""
-    pattern = re.compile(schema.document["propertyNames"]["pattern"])
-    return [(key,) for key in document if not pattern.search(key)]
-
-
 def _place(document: dict[str, Any], positions: Mapping[str, int], path: tuple[str | int, ...]) -> str:
     key = str(path[0])
     entry = document[key]
     name = entry.get("name") if isinstance(entry, dict) else None
-    whose = f" (client '{name}')" if isinstance(name, str) else ""
+    is_name = isinstance(name, str) and len(name) <= _LONGEST_NAME and not api_keys.is_made_here(name)
+    whose = f" (client '{name}')" if is_name else ""
     return f"entry {positions[key]}{whose}" + "".join(f", {token}" for token in path[1:])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__, cli
-from gateway.config import clients, settings
+from gateway.config import api_keys, clients, settings
 from pipeline import order
 from pipeline.order import DEFAULT_ORDER
 
@@ -133,7 +133,7 @@ def test_a_new_key_comes_with_its_entry(capsys: Printed) -> None:
 
 def test_every_new_key_is_another() -> None:
     """Keys are made of 256 random bits."""
-    keys = {clients.new_key()[0] for _ in range(50)}
+    keys = {api_keys.new()[0] for _ in range(50)}
     assert len(keys) == 50
     assert all(len(key) >= 43 for key in keys)
 
