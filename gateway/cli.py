@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
+from gateway.arguments import ArgumentParser
 from gateway.config import api_keys, clients, settings
 from gateway.config.parsers import EMBEDDED
 from gateway.config.settings import ConfigurationError, Settings
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sms-gateway", description="The front door for a company's SMS.")
+    parser = ArgumentParser(prog="sms-gateway", description="The front door for a company's SMS.")
     parser.add_argument("--version", action="version", version=f"sms-gateway {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -187,7 +188,7 @@ def _embedded_path() -> str:
 
 
 def _workers(text: str) -> int:
-    if not (text.isdigit() and 1 <= int(text) <= 256):
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= 256):
         raise argparse.ArgumentTypeError("must be a whole number from 1 to 256")
     return int(text)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,9 @@ _WEAKER_WITHOUT_CLAIMS = (
 )
 
 
+is_own = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*").fullmatch  # An import path, and no URL.
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """Why an order is refused: the stage that is at fault, and the reason."""
@@ -70,7 +74,7 @@ def find(name: str) -> StageClass:
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
-    if not _is_own(name):
+    if not is_own(name):
         near = _nearest(name)
         meant = f"did you mean '{near}'? " if near else ""
         raise LookupError(
@@ -94,7 +98,7 @@ def find(name: str) -> StageClass:
 
 
 def _nearest(name: str) -> str | None:
-    if _is_own(name):
+    if is_own(name):
         return None
     return next(iter(difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)), None)
 
@@ -178,7 +182,7 @@ def suggestion(order: Sequence[str]) -> str | None:
     working = working_order(order)
     if working == tuple(order):
         return None
-    left_out = [name for name in dict.fromkeys(order) if _is_own(name) and name not in working]
+    left_out = [name for name in dict.fromkeys(order) if is_own(name) and name not in working]
     without = f" (no place was found for {', '.join(left_out)})" if left_out else ""
     return f"An order that would work: {', '.join(working)}{without}"
 
@@ -191,14 +195,14 @@ def working_order(order: Sequence[str]) -> tuple[str, ...]:
     such as two own stages that need each other's facts.
     """
     stages = _recognized(order)
-    kept = {name: stage for name, stage in stages.items() if not _is_own(name)}
+    kept = {name: stage for name, stage in stages.items() if not is_own(name)}
     arranged = _arranged(kept)
     while True:
         # One at a time, and again from the first: what it lacked may have come with a later one.
         for own in [name for name in stages if name not in kept]:
             tried = {name: stage for name, stage in stages.items() if name in kept or name == own}
             placed = _arranged(tried)
-            if all(name in placed for name in tried if _is_own(name)) and not _misplaced(placed):
+            if all(name in placed for name in tried if is_own(name)) and not _misplaced(placed):
                 kept, arranged = tried, placed
                 break
         else:
@@ -213,7 +217,7 @@ def _recognized(order: Sequence[str]) -> dict[str, StageClass]:
         try:
             stage = find(name)
         except LookupError:
-            if _is_own(name):
+            if is_own(name):
                 stage = Stage  # Nothing is known of it.
             elif near := _nearest(name):
                 name, stage = near, BUILT_IN[near]
@@ -221,10 +225,6 @@ def _recognized(order: Sequence[str]) -> dict[str, StageClass]:
                 continue
         stages.setdefault(name, stage)
     return stages
-
-
-def _is_own(name: str) -> bool:
-    return ":" in name
 
 
 def _arranged(stages: Mapping[str, StageClass]) -> dict[str, StageClass]:

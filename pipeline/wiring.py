@@ -143,13 +143,14 @@ class _Parameters:
         """The given options that the stage does not take, each with what is said of it."""
         if self.takes_any:
             return {}
-        return {name: f"{name}: {self._unknown(name)}" for name in given if name not in self.options}
+        return {name: self._unknown(name) for name in given if name not in self.options}
 
     def _unknown(self, option: str) -> str:
-        near = difflib.get_close_matches(option, self.options, n=1)
-        if near:
-            return f"is not known: did you mean '{near[0]}'?"
-        return f"is not known: the stage takes {', '.join(self.options) or 'no options'}"
+        for near in difflib.get_close_matches(option, self.options, n=1):
+            if len(option) <= len(near) + 3:
+                return f"{option}: is not known: did you mean '{near}'?"
+        # Not by name: an API key stands there where the heading [clients] was forgotten.
+        return f"has an option that is not known: the stage takes {', '.join(self.options) or 'no options'}"
 
 
 def _resolved(annotation: Any, names: dict[str, Any]) -> Any:

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 
+def meant(written: str, known: Sequence[str], likeness: float = 0.6) -> str | None:
+    """Which of ``known`` was meant, where ``written`` is a slip of it; only that may be shown."""
+    near = difflib.get_close_matches(written.lower(), known, n=1, cutoff=likeness)
+    # What is much longer may be a key that merely begins like it.
+    return next((name for name in near if len(written) <= len(name) + 3), None)
+
+
 def unknown(document: Mapping[str, Any], parts: Sequence[str]) -> list[str]:
     """What is said of the parts of a document that are not among ``parts``."""
-    near = {part: difflib.get_close_matches(part, parts, n=1) for part in document if part not in parts}
+    near = {part: meant(part, parts) for part in document if part not in parts}
     told = [
-        f"has '{part}', which is not known: did you mean '{meant[0]}'?"
-        for part, meant in near.items()
-        if meant
+        f"has '{part}', which is not known: did you mean '{name}'?" for part, name in near.items() if name
     ]
-    strange = sum(not meant for meant in near.values())
+    strange = sum(not name for name in near.values())
     if strange:
         # Not by name: an API key stands there where the heading [clients] was forgotten.
         count = "a part that is" if strange == 1 else f"{strange} parts that are"

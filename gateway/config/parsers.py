@@ -122,6 +122,6 @@ def _url(text: str, parse: Callable[[str], object]) -> str:
             parse(text)
         except ValueError as error:
             raise ValueError(f"{error}; or {EMBEDDED}PATH for one SQLite file on this machine") from None
-    elif not file or "\0" in file:
+    elif not file or "\0" in file or "://" in file:
         raise ValueError(f"must name the file, as in {EMBEDDED}var/gateway.db")
     return text

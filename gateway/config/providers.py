@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gateway.config.api_keys import is_made_here
 from pipeline.providers import Provider, Providers
 from schemas import Violation, load
+
+# A name that can be shown in a message: no URL, and shorter than the keys that we make.
+_PLAIN = re.compile(r"[\w.-]{1,32}")
+_MEMBERS = ("is_active", "is_operational", "aliases", "note")
+_MEMBERS_OF_CLIENTS = ("name", "daily_quota")
 
 
 def catalogue(document: Mapping[str, Mapping[str, Any]]) -> Providers:
@@ -26,7 +33,14 @@ def mistakes(document: object) -> list[str]:
     """What is wrong with a configuration of providers."""
     violations = load("providers").violations_unless_valid(document)
     if violations or not isinstance(document, dict):
-        return [_told(document, violation) for violation in violations]
+        return _told(document, violations)
+    keys = [
+        f"entry {position}: an API key stands in the place of a name: names and aliases of providers are public"
+        for position, (name, entry) in enumerate(document.items(), 1)
+        if any(map(is_made_here, (name, *entry.get("aliases", ()))))
+    ]
+    if keys:
+        return keys
     try:
         catalogue(document)
     except ValueError as error:
@@ -43,12 +57,24 @@ def warnings(document: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return []
 
 
-def _told(document: Any, violation: Violation) -> str:
-    entry = document[violation.path[0]] if violation.path else None
-    if isinstance(entry, dict) and entry.keys() & {"name", "daily_quota"}:
-        # Under the name of an entry that is a client's stands an API key.
-        position = list(document).index(violation.path[0]) + 1
-        return (
-            f"entry {position}: {violation.message}: it looks like a client's, which stand in CLIENT_CONFIG"
-        )
-    return f"{violation.pointer or 'the whole document'}: {violation.message}"
+def _told(document: Any, violations: Sequence[Violation]) -> list[str]:
+    """Each by the name that it stands under, but by a number where an API key may stand there: a client's entry."""
+    entries = document if isinstance(document, dict) else {}
+    is_of_clients = any(_has(entry, _MEMBERS_OF_CLIENTS) for entry in entries.values())
+    meant = ": it looks like a client's, which stand in CLIENT_CONFIG" if is_of_clients else ""
+    positions = {name: position for position, name in enumerate(entries, 1)}
+    told = []
+    for violation in violations:
+        name, *rest = violation.path or ("",)
+        if not violation.path:
+            place = "the whole document"
+        elif not is_of_clients and _PLAIN.fullmatch(str(name)) and _has(entries[str(name)], _MEMBERS):
+            place = violation.pointer
+        else:
+            place = f"entry {positions[str(name)]}" + "".join(f", {token}" for token in rest)
+        told.append(f"{place}: {violation.message}{meant}")
+    return told
+
+
+def _has(entry: object, members: Iterable[str]) -> bool:
+    return isinstance(entry, dict) and not entry.keys().isdisjoint(members)

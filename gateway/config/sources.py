@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,12 +98,12 @@ class Sources:
         path = self.text(FILE)
         if path is None:
             return {}
+        # What names no file may be anything, the file's own content and its secrets included.
+        file = f"the file '{path}'" if os.path.exists(path) else "the file that it names"  # noqa: PTH110 - it raises nothing
         try:
             document = documents.read_toml(Path(path))
         except ValueError as error:
-            self.mistakes.append(f"{FILE}: the file '{path}' {error}")
+            self.mistakes.append(f"{FILE}: {file} {error}")
             return {}
-        self.mistakes += [
-            f"{FILE}: the file '{path}' {words}" for words in documents.unknown(document, _PARTS)
-        ]
+        self.mistakes += [f"{FILE}: {file} {words}" for words in documents.unknown(document, _PARTS)]
         return document

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.config import documents
 from gateway.config.sources import IN_FILE, Sources
 from gateway.config.variables import Variable
 from pipeline import order
@@ -26,23 +27,34 @@ def read(sources: Sources, variable: Variable) -> ConfiguredStages:
     source, listed = _listed(sources, variable)
     left_out = [name for name in dict.fromkeys(listed) if name in disabled]
     if left_out:
-        names = ", ".join(f"'{name}'" for name in left_out)
+        names = ", ".join(f"'{_shown(name)}'" for name in left_out)
         source = f"{source}, without the disabled {names}"
     effective = tuple(name for name in listed if name not in disabled)
-    found = [f"{source}: {mistake}" for mistake in order.mistakes(effective)]
+    found = [
+        f"{source}: stage '{_shown(mistake.stage)}' {mistake.reason}" for mistake in order.mistakes(effective)
+    ]
     if found and (suggestion := order.suggestion(effective)):
         found[-1] += f". {suggestion}"
     sources.mistakes += found
     for name in options:
-        if name not in listed:
-            try:
-                order.find(name)
-            except LookupError as error:
-                sources.mistakes.append(f"[stage.{name}]: the stage {error}")
-            else:
+        # One's own is disabled also for not being importable.
+        if name in listed and (name not in disabled or order.is_own(name)):
+            continue
+        try:
+            order.find(name)
+        except LookupError as error:
+            sources.mistakes.append(f"[stage.{_shown(name)}]: the stage {error}")
+        else:
+            if name not in listed:
                 sources.warnings.append(f"[stage.{name}] has no effect: the stage is not in the pipeline")
     sources.warnings += order.warnings(effective)
     return ConfiguredStages(effective, disabled, options)
+
+
+def _shown(name: str) -> str:
+    """The name of a stage, or nearly one; anything else may be a secret that got into its place."""
+    is_one = order.is_own(name) or documents.meant(name, (*order.BUILT_IN, "publish"), 0.5)
+    return name if is_one else "(not shown)"
 
 
 def _tables(sources: Sources) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -62,7 +74,7 @@ def _tables(sources: Sources) -> tuple[dict[str, dict[str, Any]], dict[str, str]
             disabled[name] = reason
         else:
             sources.mistakes.append(
-                f'[stage.{name}] disabled: write the reason, as in disabled = "quota is kept elsewhere"'
+                f'[stage.{_shown(name)}] disabled: write the reason, as in disabled = "quota is kept elsewhere"'
             )
     return options, disabled
 

@@ -25,7 +25,8 @@ class Anonymous(Stage):
         super().__init__(app)
         found = clients.named(client)
         if found is None:
-            raise ValueError(f"client = '{client}' is not the name of an active configured client")
+            # What stands there is not repeated: an API key does where the two were mixed up.
+            raise ValueError("client must be the name of an active configured client")
         if not exposure.is_loopback and allow_public is not True:
             raise ValueError(
                 "lets anybody who reaches SERVER_A_HOST send without a key: "

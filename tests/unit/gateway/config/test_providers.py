@@ -24,7 +24,7 @@ def test_every_member_is_read() -> None:
     ("document", "told"),
     [
         ([], ["the whole document: must be of type object"]),
-        ({"alpha": []}, ["/alpha: must be of type object"]),
+        ({"alpha": []}, ["entry 1: must be of type object"]),
         (
             {"alpha\n": {}},
             ["the whole document: the provider's name must be 1 to 64 characters without control characters"],
