@@ -7,6 +7,7 @@ or on the command line.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,10 @@ OK, FAILED, MISTAKE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # As on stderr: no terminal is too simple for what it is shown.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
     except ConfigurationError as error:
@@ -143,17 +148,29 @@ def _new_key(options: argparse.Namespace) -> int:
         print(printable(f"error: NAME: {found[0]}"), file=sys.stderr)
         return MISTAKE
     key, digest = api_keys.new()
+    is_shown = _can_be_shown(options.name)
     entry = json.dumps(
-        {digest: {"name": options.name, "is_active": True, "daily_quota": 1000}}, ensure_ascii=False
+        {digest: {"name": options.name, "is_active": True, "daily_quota": 1000}}, ensure_ascii=not is_shown
     )
+    name = json.dumps(options.name, ensure_ascii=False)
+    if not is_shown:  # TOML knows no surrogate pairs, as JSON has them beyond the first plane.
+        name = "".join(one if one.isascii() else f"\\U{ord(one):08X}" for one in name)
     print(
         f"API key, shown this once; give it to the client and keep it nowhere:\n\n    {key}\n\n"
         "The entry for CLIENT_CONFIG, where only the key's digest stands:\n\n"
         f"    {entry}\n\n"
         "or for the TOML file of GATEWAY_CONFIG:\n\n"
-        f'    [clients."{digest}"]\n    name = {json.dumps(options.name, ensure_ascii=False)}\n    daily_quota = 1000\n'
+        f'    [clients."{digest}"]\n    name = {name}\n    daily_quota = 1000\n'
     )
     return OK
+
+
+def _can_be_shown(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _messages(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from tests.support.gateways import NUMBER, TEXT, Gateway
@@ -97,6 +98,22 @@ def test_a_new_key_is_shown_once_with_its_entry(tmp_path: Path) -> None:
     assert list(json.loads(entry[1])) == ["sha256:" + hashlib.sha256(key[0].encode()).hexdigest()]
     assert run(tmp_path, "check", **{**VALID, "CLIENT_CONFIG": entry[1]}).returncode == 0
     assert result.stdout.count(key[0]) == 1
+
+
+def test_no_terminal_is_too_simple(tmp_path: Path) -> None:
+    """What its encoding does not have is escaped, so that both entries still read as they are meant."""
+    name = "Øre 😀"
+    ascii_only = {**VALID, "PYTHONIOENCODING": "ascii"}
+    checked = run(tmp_path, "check", **ascii_only)
+    assert checked.returncode == 0, checked.stderr
+    assert "the configuration is valid" in checked.stdout
+    made = run(tmp_path, "key", "new", name, **ascii_only)
+    assert made.returncode == 0, made.stderr
+    entry = re.search(r"^ *(\{.*\})$", made.stdout, re.MULTILINE)
+    assert entry is not None
+    in_toml = tomllib.loads(made.stdout[made.stdout.index("    [clients.") :])["clients"]
+    for document in (json.loads(entry[1]), in_toml):
+        assert [one["name"] for one in document.values()] == [name]
 
 
 def test_messages_shows_what_waits_and_hides_what_is_private(tmp_path: Path) -> None:
