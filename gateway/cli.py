@@ -94,9 +94,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _prepare_files(configured: Settings) -> None:
-    """Open the embedded file once: one of another program, or of a newer release, is told of before anything serves."""
+    """Open each file once: one of another program, or of a newer release, is told of before anything serves."""
     from gateway.embedded.database import Database
-    from gateway.embedded.failures import NotDone
+    from gateway.embedded.failures import NotDone, is_not_ours
 
     mistakes = []
     for name, url in (("REDIS_URL", configured.redis_url), ("RABBITMQ_URL", configured.rabbitmq_url)):
@@ -105,6 +105,12 @@ def _prepare_files(configured: Settings) -> None:
                 Database(url.removeprefix(EMBEDDED)).prepare()
             except NotDone as error:
                 mistakes.append(f"{name}: {error}")
+    if configured.spool is not None:
+        try:
+            Database(configured.spool).prepare()
+        except NotDone as error:
+            if is_not_ours(error.__cause__):  # With a disk that fails it serves: RabbitMQ has the messages.
+                mistakes.append(f"RABBITMQ_SPOOL: {error}")
     if mistakes:
         raise ConfigurationError(mistakes)
 

@@ -69,12 +69,17 @@ def is_io(error: Exception) -> bool:
     return _code(error) == sqlite3.SQLITE_IOERR
 
 
+def is_not_ours(error: BaseException | None) -> bool:
+    """Whether the file is another program's, or a newer release's: no disk will make it right."""
+    return isinstance(error, NotOurs) or _code(error) == sqlite3.SQLITE_NOTADB
+
+
 def is_of_statement(error: sqlite3.Error) -> bool:
     """Whether it is the statement's or its data's own fault."""
     return _code(error) in _STATEMENT_ERRORS
 
 
-def _code(error: Exception) -> int | None:
+def _code(error: BaseException | None) -> int | None:
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import tomllib
@@ -140,6 +142,21 @@ def test_serve_refuses_a_file_that_is_not_ours(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "notes.txt" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_serve_refuses_a_spool_that_is_not_ours(tmp_path: Path) -> None:
+    """It would serve, and find out with the first outage that there is nowhere to keep a message."""
+    (tmp_path / "notes.txt").write_text("not a database, and longer than the header of one would be " * 10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE messages (of_another_program)")
+    for name in ("notes.txt", "other.db"):
+        before = (tmp_path / name).read_bytes()
+        result = run(
+            tmp_path, "serve", **VALID, SERVER_A_HOST="127.0.0.1", SERVER_A_PORT="0", RABBITMQ_SPOOL=name
+        )
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"error: RABBITMQ_SPOOL: {name}: ")
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_messages_of_a_broker_are_not_ours_to_show(tmp_path: Path) -> None:
