@@ -135,7 +135,7 @@ def mistakes(order: Sequence[str]) -> list[Mistake]:
             near = _nearest(name)
             if near and near not in order:
                 # Or one slip would be told again as a need of each stage behind it.
-                known[name] = BUILT_IN[near]
+                known[near] = BUILT_IN[near]
     return found + _misplaced(known)
 
 

@@ -61,7 +61,7 @@ def test_nothing_is_lost_without_need(names: list[str]) -> None:
     working = order.working_order(names)
     for name in set(names) & BUILT_IN.keys():
         assert name in working or (name in {"auth", "anonymous"} and {"auth", "anonymous"} & set(working))
-    assert {name for name in names if ":" in name} <= set(working)
+    assert {name for name in names if order.is_own(name)} <= set(working)
 
 
 def is_legal(names: Sequence[str], terminal: frozenset[type] = frozenset({Client, Message})) -> bool:
@@ -122,9 +122,10 @@ def test_of_all_orders_of_built_in_stages_the_legal_ones_are_accepted() -> None:
 
 @given(st.lists(NAMES, max_size=8))
 def test_a_mistake_names_what_was_written(names: list[str]) -> None:
-    """The stage is one of the list, or the terminal handler."""
+    """The stage is one of the list, or what was meant by a slip in it, or the terminal handler."""
+    meant = {order._nearest(name) for name in names}
     for mistake in order.mistakes(names):
-        assert mistake.stage in {*names, "publish"}
+        assert mistake.stage in {*names, *meant, "publish"}
         assert mistake.reason in str(mistake)
 
 

@@ -164,9 +164,9 @@ def test_all_mistakes_are_told_at_once() -> None:
         ),
         ("auth", "stands there twice"),
         ("quota", "needs the client, which 'auth' provides only later"),
-        ("quota", "needs the message, which 'validaton' provides only later"),
+        ("quota", "needs the message, which 'validation' provides only later"),
         ("quota", "must stand after 'idempotency': otherwise a replay would spend quota"),
-        ("provider_gate", "needs the message, which 'validaton' provides only later"),
+        ("provider_gate", "needs the message, which 'validation' provides only later"),
         ("idempotency", "needs the client, which 'auth' provides only later"),
     ]
 
