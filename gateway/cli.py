@@ -17,7 +17,7 @@ from gateway.arguments import ArgumentParser
 from gateway.config import api_keys, clients, settings
 from gateway.config.parsers import EMBEDDED
 from gateway.config.settings import ConfigurationError, Settings
-from gateway.observability import logs
+from gateway.observability import logs, stdout
 from pipeline import order
 from pipeline.publish import Publish
 
@@ -26,6 +26,7 @@ OK, FAILED, MISTAKE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    stdout.hold_standard_descriptors()
     options = _parser().parse_args(arguments)
     if isinstance(
         sys.stdout, io.TextIOWrapper

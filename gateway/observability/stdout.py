@@ -89,6 +89,12 @@ class Stdout:
                     self._rest = memoryview(b"")
             return True
 
+    def forget(self) -> None:
+        """Drop what waits, uncounted: whoever forked this process writes it."""
+        with self._lock:
+            self.dropped = self._told = self._bytes = 0
+            self._lines, self._rest = [], memoryview(b"")
+
     def _flush_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.flush():
             self._flushes_in = None
@@ -112,15 +118,36 @@ class Stdout:
         return piece[: bytes(piece).rfind(b"\n") + 1] or piece
 
 
-def _have_no_reader(fd: int) -> int:
-    """Make ``fd``, which is closed, a pipe whose reader is gone, and return its mode.
+def hold_standard_descriptors() -> None:
+    """Let no file and no connection get the number of standard input, output or error, where they are closed.
 
-    Left closed, it would be the number of the next file or connection to be opened, and that would get the lines.
+    Who starts a process may close them, as by ``2>&-``; and what is opened next gets the lowest number that is free.
+    Tracebacks, and what C libraries have to say, would then be written into it. To be called before anything is opened.
     """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            if fd == 1:
+                _have_no_reader(fd)
+            else:
+                _occupy(fd, os.open(os.devnull, os.O_RDWR))
+
+
+def _have_no_reader(fd: int) -> int:
+    """Make ``fd``, which is closed, a pipe whose reader is gone, and return its mode: so its lines count as dropped."""
     reading, writing = os.pipe()
-    os.dup2(writing, fd)
-    for end in {reading, writing} - {fd}:
-        os.close(end)
-    # For workers, even where the pipe's own end had this number at once.
-    os.set_inheritable(fd, True)
+    if reading == fd:
+        # The other end is to have its number.
+        reading = os.dup(reading)
+    _occupy(fd, writing)
+    os.close(reading)
     return os.fstat(fd).st_mode
+
+
+def _occupy(fd: int, opened: int) -> None:
+    """Give what is ``opened`` the number ``fd``, for programs that are started from this one as well."""
+    if opened != fd:
+        os.dup2(opened, fd)
+        os.close(opened)
+    os.set_inheritable(fd, True)

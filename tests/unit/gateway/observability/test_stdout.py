@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -154,6 +156,21 @@ def test_a_descriptor_that_is_closed_takes_no_lines_and_its_number_is_nobody_els
     os.close(fd)
     if end == "reading":
         os.close(lower)
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_what_is_opened_gets_no_number_of_a_standard_descriptor(closed: tuple[int, ...]) -> None:
+    """Whichever of them are closed when a process starts, as by ``2>&-``."""
+    program = (
+        "import os\n"
+        "from gateway.observability import stdout\n"
+        f"for fd in {closed}: os.close(fd)\n"
+        "stdout.hold_standard_descriptors()\n"
+        "opened = os.open(os.devnull, os.O_RDONLY)\n"
+        "os._exit(0 if opened > 2 and all(map(os.get_inheritable, (0, 1, 2))) else 1)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[4], check=False)
+    assert ended.returncode == 0
 
 
 def test_the_end_waits_a_moment_for_the_reader(pipe: Pipe) -> None:
