@@ -19,16 +19,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import schemas
 from gateway import backends, process
 from gateway.clock import SystemClock
-from gateway.config import settings
 from gateway.config.settings import Settings
 from gateway.http.limits import CONNECTION_REFUSED
-from gateway.observability import logs
 from gateway.observability.health import Health
 from gateway.observability.heartbeat import Heartbeats
 from gateway.observability.logs import Log
 from gateway.observability.metrics import Metrics
 from gateway.observability.telemetry import GatewayTelemetry
 from gateway.retries import RetryingStore
+from gateway.worker import Worker
 from pipeline import codes, wiring
 from pipeline.boundary import Boundary
 from pipeline.failures import Refused
@@ -69,21 +68,16 @@ class Gateway(Starlette):
         return super().__call__(scope, receive, send)
 
 
-def from_environment() -> Gateway:
-    """The application as a server's workers make it, each for itself. Raises ``ConfigurationError``."""
-    return of_process(settings.load(settings.environment()))
-
-
-def of_process(configured: Settings) -> Gateway:
+def of_process(configured: Settings, log: Log, worker: Worker | None = None) -> Gateway:
     """The application of a process that does nothing but serve it."""
-    app = create(configured, logs.configure(configured.service_name, configured.log_level))
+    app = create(configured, log, worker)
     process.tune_gc()
     return app
 
 
-def create(configured: Settings, log: Log) -> Gateway:
-    """The application; opens nothing before its lifespan begins."""
-    metrics = Metrics()
+def create(configured: Settings, log: Log, worker: Worker | None = None) -> Gateway:
+    """The application, for ``worker`` where there are several; opens nothing before its lifespan begins."""
+    metrics = Metrics(None if worker is None else worker.share)
     metrics.describe_providers(configured.providers)
     metrics.watch_log(lambda: log.dropped)
     telemetry = GatewayTelemetry(metrics, log)
@@ -143,13 +137,18 @@ def create(configured: Settings, log: Log) -> Gateway:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with contextlib.AsyncExitStack() as stack:
+            ending = process.Ending(drain)
+            stack.enter_context(ending.on_signal())
+            if worker is None:
+                stack.enter_context(process.on_hangup())
+            else:
+                stack.push_async_callback(_cancelled, asyncio.create_task(worker.keep_in_touch()))
             for part in (parts.store, parts.broker, parts.bus):
                 await part.start()
-                stack.push_async_callback(part.close)
-            stack.push_async_callback(store.close)
-            for work in (heartbeats.run(), process.end_with_parent(), metrics.keep_up()):
+                stack.push_async_callback(ending.close, part.close)
+            stack.push_async_callback(ending.close, store.close)
+            for work in (heartbeats.run(), metrics.keep_up()):
                 stack.push_async_callback(_cancelled, asyncio.create_task(work))
-            stack.enter_context(process.on_shutdown_signal(drain))
             # The first senders should not be refused only because connections are still being made. Nor must a store
             # or a broker that is away keep the process from serving.
             await health.wait_for_first_answers(_START_SECONDS)
@@ -158,6 +157,8 @@ def create(configured: Settings, log: Log) -> Gateway:
             )
             for warning in configured.warnings:
                 logger.warning("configuration: {}", warning)
+            if worker is not None:
+                worker.serve()
             yield {CONNECTION_REFUSED: metrics.connections_refused.inc}
             logger.info("stopping: every request has its answer")
 

@@ -82,12 +82,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     configured = settings.load(settings.environment())
-    logs.configure(configured.service_name, configured.log_level)
+    log = logs.configure(configured.service_name, configured.log_level)
     _prepare_files(configured)
     from gateway.serve import CannotListen, serve
 
     try:
-        return serve(configured, options.workers)
+        return serve(configured, options.workers, log)
     except CannotListen as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         # No mistake in the configuration: who holds the port may be about to go.

@@ -1,42 +1,110 @@
-"""The life of a process: it is spared needless work; told to end, it is drained; a worker ends with its supervisor."""
+"""The life of a process: it is spared needless work; told to end, it is drained, and over at one deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import FrameType
 
+from loguru import logger
 
-@contextlib.contextmanager
-def on_shutdown_signal(drain: Callable[[], None]) -> Iterator[None]:
-    """Call ``drain`` when the server is told to end, before it acts on it.
+OK, CANNOT_START, CUT_OFF = 0, 3, 4
+"""Exit codes: told to end, and done so; could not start; told to end, and ended by force for being late."""
 
-    The server has put its own signal handlers in place when the lifespan begins; ours goes before them.
-    """
-    try:
-        servers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+CLOSE_SECONDS = 14.2
+"""After the signal to end: connections that are not closed by then are left to the end of the process."""
+
+END_SECONDS = 14.6
+"""After it, when the process is ended by force."""
+
+HANGUP = (
+    "SIGHUP changes nothing: what is configured is read once. "
+    "Restart the gateway to have it serve another configuration"
+)
+"""What is logged on SIGHUP."""
+
+
+class Ending:
+    """The end of the application: ``drain`` is called when it is told, and all that follows shares one deadline."""
+
+    def __init__(self, drain: Callable[[], None]) -> None:
+        self._drain = drain
+        self._deadline: float | None = None
+
+    def begin(self) -> None:
+        """The time begins to run, if it does not already."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + CLOSE_SECONDS
+            self._drain()
+
+    @contextlib.contextmanager
+    def on_signal(self) -> Iterator[None]:
+        """Begin when the server is told to end, before it acts on it.
+
+        The server has put its own signal handlers in place when the lifespan begins; ours goes before them.
+        """
         loop = asyncio.get_running_loop()
+        servers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def handle(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(drain)
+            loop.call_soon_threadsafe(self.begin)
             server = servers[signal.Signals(number)]
             if callable(server):
                 server(number, frame)
 
-        for name in servers:
-            signal.signal(name, handle)
+        with _handlers(dict.fromkeys(servers, handle)):
+            yield
+
+    async def close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Run ``close`` up to the deadline; each has at least its first step."""
+        self.begin()
+        assert self._deadline is not None
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline - time.monotonic())):
+                await close()
+        except TimeoutError:
+            logger.warning("the time to end is over: {} was cut short", close.__qualname__)
+
+
+@contextlib.contextmanager
+def on_hangup() -> Iterator[None]:
+    """Say on SIGHUP that it changes nothing. It ends nobody: a terminal that goes away does not end a service."""
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(logger.warning, HANGUP)
+
+    with _handlers({signal.SIGHUP: handle}):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Put signal handlers in place, and those that were there before back."""
+    before = {}
+    try:
+        for number, handler in handlers.items():
+            before[number] = signal.signal(number, handler)
     except ValueError:  # Not in the main thread: signals are somebody else's there.
-        servers = {}
+        before = {}
     try:
         yield
     finally:
-        for name, server in servers.items():
-            signal.signal(name, server)
+        for number, was in before.items():
+            signal.signal(number, was)
+
+
+def end_for_certain() -> None:
+    """Have this process ended by force if it has not ended by itself, whatever hangs in it."""
+    timer = threading.Timer(END_SECONDS, os._exit, (CUT_OFF,))
+    timer.daemon = True
+    timer.start()
 
 
 def tune_gc() -> None:
@@ -47,21 +115,3 @@ def tune_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-async def end_with_parent() -> None:
-    """In a worker: end this process, in good order, when its supervisor is gone.
-
-    A supervisor that is killed cannot tell its workers. They would serve on, and keep the port from the next one.
-    """
-    supervisor = multiprocessing.parent_process()
-    if supervisor is None:
-        return
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    loop.add_reader(supervisor.sentinel, gone.set)
-    try:
-        await gone.wait()
-    finally:
-        loop.remove_reader(supervisor.sentinel)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -6,24 +6,24 @@ import contextlib
 import errno
 import os
 import resource
-import shutil
 import signal
 import socket
-import tempfile
-from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
+from loguru import logger
 
+from gateway import process
 from gateway.config.settings import VARIABLES, Settings
 from gateway.config.variables import Variable
 from gateway.http.server import ProtocolFactory
+from gateway.observability.logs import Log
 
 _HOST, _PORT = VARIABLES["host"], VARIABLES["port"]
-# Long enough for every request in flight to get its answer (see pipeline.boundary), short of the 15 s promised.
-_GRACE_SECONDS = 14
+# Long enough for every request in flight to get its answer (see pipeline.boundary), short of process.CLOSE_SECONDS.
+_GRACE_SECONDS = 13.5
+# Of prometheus_client, which would have metrics of a worker lie in files: ours need none, whatever started us.
+_FILES_OF_METRICS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 class CannotListen(Exception):
@@ -34,21 +34,37 @@ class CannotListen(Exception):
         super().__init__(f"{variable.name}: cannot listen on {place}: {reason}")
 
 
-def serve(settings: Settings, workers: int) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code. Raises ``CannotListen``.
+class Server(uvicorn.Server):
+    """uvicorn's, whose process ends for certain once it is told to."""
 
-    Of several workers each reads the configuration from the environment for itself: digests are all that a process
-    keeps of keys, so there is nothing to hand over.
-    """
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See ``uvicorn.Server``: the handler of the signals to end."""
+        if not self.should_exit:
+            process.end_for_certain()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, workers: int, log: Log) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises ``CannotListen``."""
     _try_to_listen(settings.host, settings.port)
-    # Metrics of one worker need no files, whatever this process was started from.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    for name in _FILES_OF_METRICS:
+        os.environ.pop(name, None)
+    # Not before: prometheus_client looks at the environment when it is imported.
+    from gateway import app  # noqa: PLC0415
+    from gateway.supervisor import Supervisor  # noqa: PLC0415
+
+    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    # From here on no terminal that goes away ends a service.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _allow_many_connections()
+    worker = None
     config = uvicorn.Config(
-        _app(settings) if workers == 1 else "gateway.app:from_environment",
+        lambda: app.of_process(settings, log, worker),
         factory=True,
         host=settings.host,
         port=settings.port,
-        workers=workers,
         http=ProtocolFactory(),  # type: ignore[arg-type]  # uvicorn calls it and asks nothing more of it
         interface="asgi3",
         ws="none",
@@ -58,19 +74,30 @@ def serve(settings: Settings, workers: int) -> int:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,  # type: ignore[arg-type]  # uvicorn adds it to a time
     )
-    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    # A terminal that goes away does not end a service.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _allow_many_connections()
     if workers == 1:
-        server = uvicorn.Server(config)
-        server.run()
-        return 0 if server.started else 3
-    return _serve_in_several(config)
+        return _run(config, None)
+    listener = config.bind_socket()
+    # Before any worker is forked, so that they share what does not change.
+    process.tune_gc()
+    outcome = Supervisor(listener, workers).run()
+    if isinstance(outcome, int):
+        return outcome
+    worker = outcome
+    log.forget()
+    return _run(config, [listener])
+
+
+def _run(config: uvicorn.Config, sockets: list[socket.socket] | None) -> int:
+    """Serve with this process until it is told to end; returns the exit code."""
+    server = Server(config)
+    try:
+        server.run(sockets)
+    except Exception:  # noqa: BLE001 - whatever it is, the log tells it in its own form
+        logger.opt(exception=True).critical("the gateway cannot serve, for what `exception` tells")
+        return process.CANNOT_START
+    return process.OK if server.started else process.CANNOT_START
 
 
 def _try_to_listen(host: str, port: int) -> None:
@@ -105,30 +132,6 @@ def _listen(family: int, address: tuple[object, ...]) -> OSError | None:
     except OSError as failure:
         return failure
     return None
-
-
-def _app(settings: Settings) -> Callable[[], ASGIApp]:
-    """Makes the application of the only worker, from the configuration that this process has read already."""
-
-    def make() -> ASGIApp:
-        # Not before: prometheus_client looks at the environment when it is imported.
-        from gateway.app import of_process  # noqa: PLC0415
-
-        return of_process(settings)
-
-    return make
-
-
-def _serve_in_several(config: uvicorn.Config) -> int:
-    # Set before any worker imports prometheus_client, which looks for it at that moment.
-    directory = tempfile.mkdtemp(prefix="sms-gateway-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-    try:
-        supervisor = Multiprocess(config, sockets=[config.bind_socket()])
-        supervisor.run()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    return 0
 
 
 def _allow_many_connections() -> None:

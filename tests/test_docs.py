@@ -27,7 +27,7 @@ from gateway import __version__, cli
 from gateway.config import settings
 from gateway.embedded.commands import describe
 from gateway.embedded.outbox import Waiting
-from gateway.observability.metrics import MULTIPROC_DIR, Metrics
+from gateway.observability.metrics import Metrics
 from gateway.rabbitmq.outbox import RabbitOutbox
 from gateway.rabbitmq.topology import HEARTBEAT_QUEUE_LENGTH, Topology
 from pipeline import codes, order, payload
@@ -242,10 +242,7 @@ class TestStages:
 
 
 class TestMetrics:
-    def test_every_metric_is_in_the_table_with_its_type_and_labels(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv(MULTIPROC_DIR, raising=False)
+    def test_every_metric_is_in_the_table_with_its_type_and_labels(self) -> None:
         exist = set()
         for metric in Metrics().registry._collector_to_names:
             if isinstance(metric, MetricWrapperBase):

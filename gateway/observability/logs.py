@@ -69,6 +69,10 @@ class Log:
         """Write what is still in memory, as far as its reader takes it within so many seconds."""
         self._stdout.flush(seconds)
 
+    def forget(self) -> None:
+        """In a process that was forked: leave what is still in memory to the one that has logged it."""
+        self._stdout.forget()
+
     def _write(self, time: datetime, level: str, message: str, extra: Mapping[str, object]) -> None:
         own = {"timestamp": timestamp(time), "level": level, "service": self._service, "message": message}
         # What is bound never hides what every line has.

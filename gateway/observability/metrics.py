@@ -1,15 +1,13 @@
 """Metrics for Prometheus. Labels are configured names and codes: never a key, a number or a tracking_id.
 
-With several workers each writes to files in PROMETHEUS_MULTIPROC_DIR, and a scrape of any worker adds them all up.
+With several workers each shows the others what it has counted, and a scrape of any worker adds it all up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 from collections.abc import Callable
-from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,16 +18,16 @@ from prometheus_client import (
     ProcessCollector,
 )
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway import __version__
 from gateway.dependency import GIVEN_UP, OPERATIONS, CallWatcher
+from gateway.observability.snapshots import Share, Sum
 from gateway.observability.tallies import Tallies
 from pipeline.providers import Providers
 
-MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
-
 _CARRY_OVER_SECONDS = 1.0
+# The other gauges are the same in all workers: whichever is asked tells its own.
+_SUMMED_GAUGES = {"sms_requests_in_flight", "sms_connection_up"}
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _OWN_TIME = (
@@ -51,29 +49,26 @@ _OWN_TIME = (
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """All metrics of one process, in a registry of their own; with ``share``, of one of several workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share | None = None) -> None:
         self.registry = CollectorRegistry()
         self.tallies = Tallies()
         self.registry.register(self.tallies)
         self._look_at_spool: Callable[[], tuple[float, float]] | None = None
-        self._is_multiprocess = MULTIPROC_DIR in os.environ
-        if self._is_multiprocess:
-            _forget_dead_workers(Path(os.environ[MULTIPROC_DIR]))
-        else:
+        self._share = share
+        if share is None:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)
         # The eleven that the contract names.
-        self.providers = self._gauge("sms_providers_config_total", "Providers configured.", mode="livemax")
+        self.providers = self._gauge("sms_providers_config_total", "Providers configured.")
         self.provider_active = self._gauge(
-            "sms_provider_active", "Whether the operator wants the provider.", "provider", mode="livemax"
+            "sms_provider_active", "Whether the operator wants the provider.", "provider"
         )
         self.provider_operational = self._gauge(
             "sms_provider_operational",
             "Whether the provider is observed to work.",
             "provider",
-            mode="livemax",
         )
         self.rejected_unknown_provider = self._counter(
             "sms_request_rejected_unknown_provider", "Sends refused for an unknown provider.", "client"
@@ -143,29 +138,24 @@ class Metrics:
         self.publishes = self._counter("sms_broker_publishes", "Publishes by outcome.", "outcome")
         self.spooled = self._counter("sms_spool_stored", "Messages that the spool has taken.")
         self.spool_moved = self._counter("sms_spool_moved", "Messages moved from the spool to the broker.")
-        # Every worker looks at the same file: the latest look is the truth, and a sum would count it twice.
-        self.spool_messages = self._gauge(
-            "sms_spool_messages", "Messages that wait in the spool.", mode="livemostrecent"
-        )
+        # Every worker looks at the same file: a sum would count it twice.
+        self.spool_messages = self._gauge("sms_spool_messages", "Messages that wait in the spool.")
         self.spool_oldest = self._gauge(
             "sms_spool_oldest_age_seconds",
             "How long the oldest message has waited in the spool.",
-            mode="livemostrecent",
         )
         self.heartbeats = self._counter("sms_heartbeats", "Heartbeats sent, by outcome.", "outcome")
         self.connections_refused = self._counter(
             "sms_connections_refused", "Connections refused since too many were open."
         )
-        self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.", mode="livesum")
+        self.in_flight = self._gauge("sms_requests_in_flight", "Sends being served.")
         self.log_dropped = self._counter(
             "sms_log_lines_dropped", "Log lines that the reader of stdout left no room for."
         )
         self.connection_up = self._gauge(
-            "sms_connection_up", "Workers whose connection is usable.", "dependency", mode="livesum"
+            "sms_connection_up", "Workers whose connection is usable.", "dependency"
         )
-        self.build = self._gauge(
-            "sms_build_info", "The version that runs; always 1.", "version", "python", mode="livemax"
-        )
+        self.build = self._gauge("sms_build_info", "The version that runs; always 1.", "version", "python")
         self.build.labels(__version__, platform.python_version()).set(1)
 
     def describe_providers(self, providers: Providers) -> None:
@@ -209,13 +199,22 @@ class Metrics:
         self.tallies.watch(self.log_dropped, look)
 
     async def keep_up(self) -> None:
-        """Carry the tallies over for ever, for the scrapes that other workers answer."""
+        """Carry the tallies over for ever, and show the other workers what there is, for the scrapes they answer."""
         try:
             while True:
                 await asyncio.sleep(_CARRY_OVER_SECONDS)
-                self.tallies.carry_over()
-        finally:  # The files of a worker outlive it.
+                self._carry_over()
+        finally:  # What a worker has counted outlives it.
+            self._carry_over()
+
+    def _carry_over(self) -> None:
+        if self._share is None:
             self.tallies.carry_over()
+        else:
+            families = self.registry.collect()
+            self._share.publish(
+                family for family in families if family.type != "gauge" or family.name in _SUMMED_GAUGES
+            )
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type, in the format that an Accept header asks for."""
@@ -228,29 +227,16 @@ class Metrics:
             self.spool_messages.set(messages)
             self.spool_oldest.set(oldest_seconds)
         registry = self.registry
-        if self._is_multiprocess:
-            self.tallies.carry_over()
+        if self._share is not None:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+            registry.register(Sum(self.registry, self._share))
         return encode(registry), content_type
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)
 
-    def _gauge(self, name: str, meaning: str, *labels: str, mode: str) -> Gauge:
-        return Gauge(name, meaning, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]  # a Literal there
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, meaning, labels, registry=self.registry, buckets=buckets)
-
-
-def _forget_dead_workers(directory: Path) -> None:
-    """Drop the live gauges of workers that were killed; who replaces one starts here."""
-    for file in directory.glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-        except PermissionError:
-            continue

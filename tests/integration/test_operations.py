@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,15 @@ from tests.support.waiting import until
 StartGateway = Callable[..., Gateway]
 
 
-def head_of(length: int) -> bytes:
-    """The head of a valid send whose body has this length."""
+def head_of(length: int, *headers: str) -> bytes:
+    """The head of a valid send whose body has this length, with more headers."""
     lines = (
         f"POST {SEND} HTTP/1.1",
         "Host: x",
         f"API-Key: {key_of('acme')}",
         "Content-Type: application/json",
         f"Content-Length: {length}",
+        *headers,
     )
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
@@ -476,6 +478,39 @@ def test_sigterm_does_not_wait_for_a_broker_that_hangs(
         assert gateway.stop() == 0
         assert time.monotonic() - started < 15
         assert sending.result().json()["error_code"] == "OUTCOME_UNKNOWN"
+
+
+@on_servers
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_ends_in_time_with_everything_hung(
+    start_gateway: StartGateway,
+    redis_server: RedisServer,
+    rabbit_server: RabbitServer,
+    tmp_path: Path,
+    workers: int,
+) -> None:
+    """Redis and RabbitMQ hang, and bodies arrive at the last moment: each is answered, and all is over within 15 s."""
+    config = tmp_path / "gateway.toml"
+    allow = 'on_store_error = "allow"'
+    config.write_text(f"[stage.idempotency]\n{allow}\n[stage.quota]\n{allow}\n")
+    gateway = start_gateway(workers=workers, GATEWAY_CONFIG=str(config))
+    assert gateway.process is not None
+    body = json.dumps({"to": NUMBER, "text": TEXT}).encode()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(raw_connection(gateway)) for _ in range(4)]
+        for number, connection in enumerate(connections):
+            connection.sendall(head_of(len(body), f"Idempotency-Key: hung-{number}") + body[:5])
+        until(lambda: value(gateway, "sms_requests_in_flight") == len(connections))
+        with redis_server.paused(), rabbit_server.paused():
+            started = time.monotonic()
+            gateway.process.send_signal(signal.SIGTERM)
+            time.sleep(2.5)
+            for connection in connections[1:]:
+                connection.sendall(body[5:])
+            codes = [json.loads(read_answer(connection)[2])["error_code"] for connection in connections]
+            assert gateway.process.wait(20) == 0
+            assert time.monotonic() - started < 15
+    assert codes == ["REQUEST_TIMEOUT", *["OUTCOME_UNKNOWN"] * 3]
 
 
 @on_embedded

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway import backends, retries, serve
+from gateway import backends, process, retries, serve, supervisor
 from gateway.config import settings
 from gateway.embedded import schema
 from gateway.http import limits, protocol, transport
@@ -100,9 +100,13 @@ def test_a_reservation_is_remembered_for_as_long_as_it_may_be_given_back(note_se
 
 
 def test_what_has_begun_is_answered_before_the_process_is_ended() -> None:
-    """After SIGTERM: the rest of a body, then the request, then the server's own patience, then the promise."""
+    """After SIGTERM: the rest of a body, then the request, then the server's own patience, then all that is closed.
+
+    Whatever hangs even so is ended by force: by its process, and from outside.
+    """
     answered_seconds = boundary._DRAIN_BODY_SECONDS + deadline.REQUEST_SECONDS
-    assert answered_seconds < serve._GRACE_SECONDS < END_SECONDS
+    assert answered_seconds < serve._GRACE_SECONDS < process.CLOSE_SECONDS
+    assert process.CLOSE_SECONDS < process.END_SECONDS < supervisor.END_SECONDS < END_SECONDS
 
 
 def test_a_sender_who_takes_no_answer_is_given_up_before_a_request_is() -> None:

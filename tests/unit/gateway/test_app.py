@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -13,10 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from loguru import logger
 from starlette.applications import Starlette
 
-from gateway import app as app_module
 from gateway import retries
 from gateway.app import SEND_PATH, Gateway, create
 from gateway.config import settings
@@ -50,7 +47,7 @@ def created(path: Path, **changed: str) -> Gateway:
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """The lifespan puts signal handlers in place and must take them away again."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before
 
@@ -195,22 +192,14 @@ async def test_more_sends_than_the_limit_are_refused(tmp_path: Path) -> None:
     assert (refused.json()["error_code"], refused.headers["retry-after"]) == ("SERVICE_UNAVAILABLE", "1")
 
 
-async def test_a_worker_makes_its_application_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: Lines
-) -> None:
-    """Nothing is handed over from the parent process."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in environ(tmp_path, SERVICE_NAME="front-door").items():
-        monkeypatch.setenv(name, value)
-    thresholds = gc.get_threshold()
-    try:
-        assert isinstance(app_module.from_environment(), Gateway)
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
-    logger.info("x")
-    await asyncio.sleep(0)  # Lines leave at the end of a turn.
-    assert lines.one()["service"] == "front-door"
+async def test_sighup_is_told_of_and_ends_nothing(served: Served, lines: Lines) -> None:
+    """What it does elsewhere, it does not do here: the line says what to do instead."""
+    os.kill(os.getpid(), signal.SIGHUP)
+    await asyncio.sleep(0.01)
+    assert [line["level"] for line in lines.all() if "SIGHUP changes nothing" in line["message"]] == [
+        "WARNING"
+    ]
+    assert (await served.send()).status_code == 202
 
 
 async def test_the_door_for_sends_leads_to_the_same_stages(served: Served) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from gateway import __version__
 from gateway.dependency import GIVEN_UP
-from gateway.observability.metrics import MULTIPROC_DIR, Metrics, _forget_dead_workers
+from gateway.observability.metrics import Metrics
+from gateway.observability.snapshots import Snapshots
 from pipeline.providers import Provider, Providers
 
 CATALOGUE = Providers([Provider("alpha"), Provider("beta", is_active=False, is_operational=False)])
@@ -167,25 +166,63 @@ def test_two_applications_in_a_process_do_not_share_metrics() -> None:
     assert second.registry.get_sample_value("sms_send_requests_total") == 0
 
 
-def test_gauges_of_dead_workers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed worker had in flight does not stay for ever; the living, and all counters, are left alone."""
-    monkeypatch.setenv(MULTIPROC_DIR, str(tmp_path))
-    dead = 2**22 + 1  # Beyond the largest process id of Linux and macOS.
-    gone = {f"gauge_livesum_{dead}.db", f"gauge_livemax_{dead}.db"}
-    kept = {
-        f"gauge_livesum_{os.getpid()}.db",
-        f"counter_{dead}.db",
-        f"histogram_{dead}.db",
-        "gauge_livesum_1.db",
-    }
-    for name in gone | kept:
-        (tmp_path / name).touch()
-    _forget_dead_workers(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept
+async def shown(metrics: Metrics) -> None:
+    """What a worker shows the others every second, it shows at its end too."""
+    keeping = asyncio.create_task(metrics.keep_up())
+    await asyncio.sleep(0)
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+
+
+async def test_one_scrape_adds_up_what_all_workers_count() -> None:
+    """Counters, histograms and two gauges are sums, also of labels that the one asked has not seen.
+
+    What is the same in all of them is not.
+    """
+    snapshots = Snapshots(2)
+    first, second = (Metrics(snapshots.share(place)) for place in (0, 1))
+    for metrics in (first, second):
+        metrics.describe_providers(CATALOGUE)
+        metrics.requests.inc()
+        metrics.observe_latency(0.002)
+        metrics.watch_connection("store")(True)
+    second.rejected_unknown_provider.labels("acme").inc()
+    await shown(second)
+    for accept in ("", "application/openmetrics-text; version=1.0.0"):
+        assert ELEVEN.keys() - samples(first, accept).keys() <= {
+            "sms_request_rejected_provider_disabled_total",
+            "sms_request_rejected_no_provider_available_total",
+        }
+        lines = first.exposition(accept)[0].decode().splitlines()
+        assert "sms_send_requests_total 2.0" in lines
+        assert 'sms_send_request_latency_seconds_bucket{le="0.0025"} 2.0' in lines
+        assert "sms_send_request_latency_seconds_count 2.0" in lines
+        assert 'sms_connection_up{dependency="store"} 2.0' in lines
+        assert 'sms_request_rejected_unknown_provider_total{client="acme"} 1.0' in lines
+        assert "sms_providers_config_total 2.0" in lines
+        assert 'sms_provider_active{provider="alpha"} 1.0' in lines
+        assert not [line for line in lines if "_created" in line]
+
+
+async def test_what_a_worker_has_counted_outlives_it_and_its_live_gauges_do_not() -> None:
+    """Who takes its place goes on with its counts, however often one is replaced."""
+    snapshots = Snapshots(2)
+    first, second = (Metrics(snapshots.share(place)) for place in (0, 1))
+    for _ in range(3):
+        second.requests.inc()
+        second.watch_connection("store")(True)
+        await shown(second)
+        snapshots.forget_live(1)
+        lines = first.exposition("")[0].decode().splitlines()
+        assert 'sms_connection_up{dependency="store"} 1.0' not in lines
+        second = Metrics(snapshots.share(1))
+    for metrics in (first, second):
+        assert "sms_send_requests_total 3.0" in metrics.exposition("")[0].decode().splitlines()
 
 
 async def test_what_was_counted_last_is_carried_over_at_the_end() -> None:
-    """With several workers the files of one outlive it, and so must its last second."""
+    """With several workers what one has counted outlives it, and so must its last second."""
     metrics = Metrics()
     keeping = asyncio.create_task(metrics.keep_up())
     await asyncio.sleep(0)

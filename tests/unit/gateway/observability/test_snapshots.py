@@ -1,0 +1,84 @@
+"""What workers show each other, whole at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from gateway.observability import snapshots
+from gateway.observability.snapshots import Slot
+
+
+def test_a_slot_holds_what_was_written_last() -> None:
+    """However long it is; and nothing before the first time."""
+    slot = Slot()
+    assert slot.read() == b""
+    for content in (b"one", b"a longer one" * 10_000, b"", b"short"):
+        slot.write(content)
+        assert slot.read() == content
+
+
+def test_a_version_that_was_not_written_to_its_end_does_not_count() -> None:
+    """A writer that is killed leaves the version before."""
+    slot = Slot()
+    slot.write(b"first")
+    slot.write(b"whole")
+    torn = snapshots._HEAD.pack(3, 5, 0) + b"tor"
+    os.pwrite(slot._fd, torn, 3 % 2 * snapshots._HALF_BYTES)
+    assert slot.read() == b"whole"
+    slot.write(b"next")
+    assert slot.read() == b"next"
+
+
+def test_a_reader_sees_whole_versions_only() -> None:
+    """Read while another thread writes: what is found is one that was written."""
+    slot = Slot()
+    contents = [bytes([letter]) * (1000 * letter) for letter in b"abcdef"]
+    slot.write(contents[0])
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            for content in contents:
+                slot.write(content)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for _ in range(300):
+            assert slot.read() in {*contents, b""}
+    finally:
+        is_over.set()
+        writing.join()
+
+
+def test_a_slot_is_shared_with_a_process_that_is_forked_and_survives_its_kill() -> None:
+    """What the child has written last is there, and it has left no file."""
+    slot = Slot()
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        slot.write(b"from the child")
+        os.write(tell, b"x")
+        signal.pause()
+        os._exit(1)
+    assert os.read(ready, 1) == b"x"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert slot.read() == b"from the child"
+    for end in (ready, tell):
+        os.close(end)
+
+
+@pytest.mark.parametrize("has_memfd", [True, False])
+def test_its_memory_has_no_name(monkeypatch: pytest.MonkeyPatch, *, has_memfd: bool) -> None:
+    """Neither here nor where there is no memfd: nobody can remove it."""
+    if not has_memfd:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    slot = Slot()
+    slot.write(b"x")
+    assert os.fstat(slot._fd).st_nlink == 0
+    assert slot.read() == b"x"
