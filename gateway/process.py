@@ -17,10 +17,10 @@ from loguru import logger
 OK, CANNOT_START, CUT_OFF = 0, 3, 4
 """Exit codes: told to end, and done so; could not start; told to end, and ended by force for being late."""
 
-CLOSE_SECONDS = 14.2
+CLOSE_SECONDS = 13.8
 """After the signal to end: connections that are not closed by then are left to the end of the process."""
 
-END_SECONDS = 14.6
+END_SECONDS = 14.1
 """After it, when the process is ended by force."""
 
 HANGUP = (

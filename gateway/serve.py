@@ -21,7 +21,7 @@ from gateway.observability.logs import Log
 
 _HOST, _PORT = VARIABLES["host"], VARIABLES["port"]
 # Long enough for every request in flight to get its answer (see pipeline.boundary), short of process.CLOSE_SECONDS.
-_GRACE_SECONDS = 13.5
+_GRACE_SECONDS = 13.4
 # Of prometheus_client, which would have metrics of a worker lie in files: ours need none, whatever started us.
 _FILES_OF_METRICS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 

@@ -21,7 +21,7 @@ from gateway.observability.snapshots import Snapshots
 from gateway.process import CANNOT_START, CUT_OFF, HANGUP, OK
 from gateway.worker import SERVING, Worker
 
-END_SECONDS = 14.8
+END_SECONDS = 14.4
 """How long workers may take to end, after which they are killed; longer than they take by themselves."""
 
 _TICK_SECONDS = 1.0

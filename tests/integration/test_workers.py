@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,7 +212,8 @@ def test_sighup_ends_nobody_and_no_request(start: Start, workers: int, whom: str
         time.sleep(0.5)
         for connection in connections:
             connection.sendall(BODY[5:])
-            assert read_answer(connection)[0] == 202
+            # Ten at once on a busy machine: a call of the store may miss its 250 ms, and that is an answer too.
+            assert read_answer(connection)[0] in {202, 503}
     assert workers_of(gateway) == before
     if whom != "each worker" or workers == 1:
         (line,) = told(gateway, "SIGHUP")
@@ -236,6 +236,34 @@ def test_a_signal_to_the_whole_group_ends_it_in_good_order(start: Start, number:
     assert gateway.process.wait(15) == 0
     assert "Traceback" not in gateway.log_text()
     assert len([line for line in gateway.log_text().splitlines() if '"serving"' in line]) == 2
+
+
+BLOCKING = """
+import time
+
+from pipeline.stage import Stage
+
+
+class Blocking(Stage):
+    async def __call__(self, scope, receive, send):
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_hangs_is_ended_by_force(start: Start, tmp_path: Path, workers: int) -> None:
+    """A stage that blocks the event loop keeps nobody from the 15 s; the exit code says that not all was answered."""
+    (tmp_path / "blocking.py").write_text(BLOCKING, encoding="utf-8")
+    stages = "auth,blocking:Blocking,idempotency,validation,provider_gate,quota"
+    gateway = start(workers, PIPELINE=stages, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert gateway.process is not None
+    with raw_connection(gateway) as connection:
+        connection.sendall(HEAD + BODY)
+        time.sleep(1)
+        started = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(20) == 4
+        assert time.monotonic() - started < 15
 
 
 def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
@@ -307,20 +335,22 @@ def test_the_live_gauges_of_a_killed_worker_are_gone_and_its_counts_stay(
     assert gateway.stop() == 0
 
 
-def test_closed_descriptors_are_nobody_elses(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closed_descriptors_are_nobody_elses(tmp_path: Path, workers: int) -> None:
     """``2>&-``: neither a file nor a connection gets the number that tracebacks and C libraries write to."""
-    url = f"embedded:{tmp_path / 'gateway.db'}"
-    for workers in (1, 2):
-        gateway = Gateway(tmp_path, {"REDIS_URL": url, "RABBITMQ_URL": url}, workers)
-        gateway.command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *gateway.command]
-        with gateway:
-            assert gateway.process is not None
-            assert gateway.send().status_code == 202
-            children = subprocess.run(
-                ["pgrep", "-P", str(gateway.process.pid)], capture_output=True, text=True, check=False
-            ).stdout.split()
-            for pid in (gateway.process.pid, *children):
-                open_files = {fd: str(Path(f"/proc/{pid}/fd/{fd}").readlink()) for fd in (0, 1, 2)}
-                assert open_files[0] == open_files[2] == "/dev/null"
-                assert open_files[1].startswith("pipe:")
-            assert gateway.stop() == 0
+    # No embedded file: SQLite keeps its own files from these numbers, and fills them for everybody.
+    gateway = Gateway(
+        tmp_path, {"REDIS_URL": "redis://127.0.0.1:1/0", "RABBITMQ_URL": "amqp://127.0.0.1:1/"}, workers
+    )
+    gateway.command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *gateway.command]
+    gateway.start(ready=False)
+    assert gateway.process is not None
+    children = (
+        Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text("ascii").split()
+    )
+    for pid in (gateway.process.pid, *children):
+        open_files = [str(Path(f"/proc/{pid}/fd/{fd}").readlink()) for fd in (0, 1, 2)]
+        assert open_files[0] == open_files[2] == "/dev/null"
+        assert open_files[1].startswith("pipe:")
+    assert gateway.stop() == 0
+    gateway.http.close()
