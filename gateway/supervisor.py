@@ -86,6 +86,7 @@ class Supervisor:
             if self._end_by is None:
                 self._look()
             elif not any(place.pid for place in self._places):
+                self._close()
                 return self._code
             elif time.monotonic() > self._end_by:
                 self._cut_off()
@@ -99,11 +100,8 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             place.pid = os.fork()
-            if place.pid == 0:
-                ours.close()
-                self._leave_to_the_supervisor()
-                return Worker(theirs, self._snapshots.share(place.number - 1))
         except OSError as failure:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             ours.close()
             theirs.close()
             pause = self._put_off(place)
@@ -111,8 +109,12 @@ class Supervisor:
                 "no process for worker {}: {}: tried again in {:g} s", place.number, failure.strerror, pause
             )
             return None
-        finally:
+        if place.pid == 0:
+            ours.close()
+            self._leave_to_the_supervisor()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            return Worker(theirs, self._snapshots.share(place.number - 1))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         place.link, place.is_serving, place.silent_ticks, place.started = ours, False, 0, time.monotonic()
         self._selector.register(ours, selectors.EVENT_READ, place)
@@ -120,12 +122,15 @@ class Supervisor:
 
     def _leave_to_the_supervisor(self) -> None:
         """In a worker: drop what it must not hold. The others' links would not end with the supervisor."""
-        signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # The supervisor answers for all of them.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._close()
+
+    def _close(self) -> None:
+        signal.set_wakeup_fd(-1)
         self._selector.close()
         for end in (self._signals, self._waker, *(place.link for place in self._places)):
             if end is not None:
