@@ -158,8 +158,10 @@ class ClusterLink:
             self._attempted.set()
             self._tell()
             if self._is_up:
+                # Python 3.11's wait_for would forget that it was cancelled when the doubt came in the same moment.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._doubt.wait(), _REFRESH_SECONDS)
+                    async with asyncio.timeout(_REFRESH_SECONDS):
+                        await self._doubt.wait()
             # Always a pause: when a node fails, all calls on it are reasons to doubt.
             await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 - jitter
 

@@ -178,6 +178,19 @@ async def test_nodes_that_send_each_other_round_in_circles_are_left() -> None:
         assert (one.scripts, other.scripts) == (1, 1)
 
 
+async def test_it_closes_in_the_very_moment_in_which_it_begins_to_doubt() -> None:
+    """Being woken does not make it overlook that it is to end."""
+    async with nodes() as (one, _), linked(one) as link:
+        await link.execute(*COMMAND)
+        # The first attempt is over, and it waits for a reason: asyncio does not tell otherwise.
+        await eventually(lambda: bool(link._doubt._waiters))
+        one.says = b"-CLUSTERDOWN The cluster is down\r\n"
+        with pytest.raises(NotSent):
+            await link.execute(*COMMAND)
+        async with asyncio.timeout(SOON):
+            await link.close()
+
+
 async def test_a_lost_connection_leaves_open_what_was_done() -> None:
     """The command is not sent a second time; the error names the node."""
     async with nodes() as (one, other), linked(one) as link:
