@@ -98,10 +98,10 @@ def test_sixteen_long_names_cost_little_to_guess_at() -> None:
     """As many as a request may hold, each as long as it may be, beside as many providers as are compared at all."""
     catalogue = Providers([Provider(f"{number:04}" + "x" * 60) for number in range(1000)])
     names = [f"{number:02}" + "\u0149" * 62 for number in range(16)]
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(Refused):
         catalogue.resolve(names)
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 def test_of_very_many_providers_none_is_guessed_at() -> None:
