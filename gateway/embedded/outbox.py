@@ -99,9 +99,10 @@ class EmbeddedOutbox:
 def _insert(cursor: sqlite3.Cursor, row: tuple[str, bytes, int, int]) -> None:
     # Not by ON CONFLICT, which uses up a position each time: the depth of a spool is told by its positions.
     cursor.execute(
-        "INSERT INTO messages (tracking_id, body, created_at, expires_at, stored_at) SELECT ?1, ?2, ?3, ?4, ?5"
-        " WHERE NOT EXISTS (SELECT 1 FROM messages WHERE tracking_id = ?1)",
-        (*row, now_ms()),
+        "INSERT INTO messages (tracking_id, body, created_at, expires_at, stored_at) SELECT ?, ?, ?, ?, ?"
+        # Not ?1, which the first releases of Python 3.12 take for a name: github.com/python/cpython/issues/117995
+        " WHERE NOT EXISTS (SELECT 1 FROM messages WHERE tracking_id = ?)",
+        (*row, now_ms(), row[0]),
     )
 
 
