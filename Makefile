@@ -6,10 +6,11 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run check test test-all test-long faults bench lint fmt build up down logs clean
+.PHONY: help audit run check test test-all test-long test-pythons test-quick faults bench lint fmt build up down \
+    logs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.0.1:8000; needs no other server
 	@mkdir -p var; \
@@ -39,9 +40,14 @@ run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.
 	fi; \
 	exec $(BIN)/sms-gateway serve
 
-check: lint ## Check what needs no server, in a minute: lint, types, and the tests of the parts; ARGS="-k quota" for some
+check: lint test-quick ## Check what needs no server, in a minute: lint, types, and the tests of the parts; ARGS="-k quota" for some
+
+test-quick: $(VENV)/installed-test ## Run the tests of `make check` without linting
 	HYPOTHESIS_PROFILE=quick $(pytest) -m "not servers and not cluster and not long and not quiet" \
 	    --ignore tests/integration --ignore tests/faults --ignore tests/bench $(ARGS)
+
+test-pythons: $(VENV)/installed-tox ## Run them on every supported Python that is here, and say which is not; in CI one that is not fails
+	$(tox) --skip-missing-interpreters $(if $(CI),false,true) -m supported next
 
 test: $(VENV)/installed-test ## Run the tests, with real servers, which are installed where they are missing; ARGS="-k quota" for some
 	sh tests/install-servers.sh
@@ -57,6 +63,10 @@ test-all: check test test-long ## Run all of these: check, test, test-long
 # Some tests wait and some count: more processes than cores share them, each with servers of its own.
 pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 PROCESSES = 4
+
+# pyenv puts a name on the PATH for each of its versions, and runs only those that are switched on.
+pyenv_pythons = $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.1[1-9]*/bin/python3.1[1-9])
+tox = $(BIN)/tox run $(if $(pyenv_pythons),--discover $(pyenv_pythons))
 
 faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, SEED=1, FAULT=redis-killed
 	sh tests/install-servers.sh
@@ -112,6 +122,10 @@ $(VENV)/installed-test: setup.cfg pyproject.toml $(BIN)/python
 
 $(VENV)/installed-bench: setup.cfg pyproject.toml $(BIN)/python
 	$(install) '.[test,bench]'
+	@touch $@
+
+$(VENV)/installed-tox: setup.cfg pyproject.toml $(BIN)/python
+	$(install) '.[tox]'
 	@touch $@
 
 $(VENV)/installed-lint: setup.cfg pyproject.toml $(BIN)/python

@@ -271,6 +271,14 @@ class TestCommands:
         assert documented == exist - {"help"}
         assert "make help" in GUIDE
 
+    def test_the_pythons_that_are_promised_are_those_that_the_tests_run_on(self) -> None:
+        setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+        promised = re.findall(r"^    Programming Language :: Python :: (3\.\d+)$", setup, re.MULTILINE)
+        assert f"You need Python {', '.join(promised[:-1])} or {promised[-1]} and `make`" in README
+        tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+        (tested,) = re.findall(r"^    supported = (.+)$", tox, re.MULTILINE)
+        assert tested == ", ".join(f"py{version.replace('.', '')}-quick" for version in promised)
+
     def test_the_demo_client_of_make_run_is_the_one_that_the_examples_use(self) -> None:
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         (key,) = re.findall(r"^DEMO_KEY = (\S+)$", makefile, re.MULTILINE)
