@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run check test test-all test-long test-pythons test-quick faults bench lint fmt build up down \
+.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick faults bench lint fmt build up down \
     logs clean
 
 help: ## List the targets
@@ -44,7 +44,7 @@ check: lint test-quick ## Check what needs no server, in a minute: lint, types, 
 
 test-quick: $(VENV)/installed-test ## Run the tests of `make check` without linting
 	HYPOTHESIS_PROFILE=quick $(pytest) -m "not servers and not cluster and not long and not quiet" \
-	    --ignore tests/integration --ignore tests/faults --ignore tests/bench $(ARGS)
+	    --ignore tests/integration --ignore tests/faults --ignore tests/bench --ignore tests/docker $(ARGS)
 
 test-pythons: $(VENV)/installed-tox ## Run them on every supported Python that is here, and say which is not; in CI one that is not fails
 	$(tox) --skip-missing-interpreters $(if $(CI),false,true) -m supported next
@@ -57,6 +57,9 @@ test-long: $(VENV)/installed-test ## Run what takes longer: the clusters, every 
 	sh tests/install-servers.sh
 	sh tests/bench/install-wrk.sh
 	HYPOTHESIS_PROFILE=long $(pytest) -m "cluster or long or model" $(ARGS)
+
+test-docker: $(VENV)/installed-test ## Build the image, run compose.yml and break it under load, on the Docker engine that is here
+	$(BIN)/python -m pytest -m docker tests/docker $(ARGS)
 
 test-all: check test test-long ## Run all of these: check, test, test-long
 
@@ -94,11 +97,11 @@ fmt: $(VENV)/installed-lint ## Format the code, mend what can be mended, and wri
 	$(BIN)/ruff format .
 	$(BIN)/python -m gateway.config.reference
 
-build: ## Build the Docker image
-	docker build --tag sms-gateway .
+build: ## Build the Docker image; DOCKER_BUILD_OPTIONS="--network host" for what your network needs
+	docker build $(DOCKER_BUILD_OPTIONS) --tag sms-gateway .
 
-up: ## Start gateway, Redis and RabbitMQ in Docker, and wait until they are healthy; needs .env
-	docker compose up --build --detach --wait
+up: build ## Start gateway, Redis and RabbitMQ in Docker, and wait until they are healthy; needs .env
+	docker compose up --detach --wait
 
 down: ## Stop them; their data stays
 	docker compose down

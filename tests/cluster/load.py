@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 
@@ -19,12 +19,23 @@ from gateway.redis.store import RedisStore
 from pipeline.facts import Client
 from tests.contract.stores import used_by
 from tests.support.broker import consume
-from tests.support.gateways import NUMBER, SEND, Backend, Gateway, key_of
+from tests.support.gateways import NUMBER, SEND, Backend, key_of
 
 SETTLED_WITHIN_SECONDS = 120.0
 
 # What a sender may be told while a part fails and the gateway does not: by the README, all of it is worth a retry.
 PASSING = {"SERVICE_UNAVAILABLE", "OUTCOME_UNKNOWN", "IDEMPOTENCY_IN_PROGRESS"}
+
+
+class Served(Protocol):
+    """A gateway that can be sent to, however it is run."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+
+    def log_text(self) -> str:
+        """Everything that it has printed."""
 
 
 @dataclass
@@ -44,7 +55,7 @@ class Message:
 class Load:
     """Sends messages of each of ``clients``, one after the other, until it is stopped; each until it is accepted."""
 
-    def __init__(self, gateway: Gateway, clients: Sequence[str] = ("acme",), senders: int = 4) -> None:
+    def __init__(self, gateway: Served, clients: Sequence[str] = ("acme",), senders: int = 4) -> None:
         self.gateway = gateway
         self.messages: list[Message] = []
         # Claims have no prefix of their own: another run's keys are other keys.
