@@ -19,9 +19,11 @@ from gateway.spool.numbers import WaitingNumbers
 from pipeline.envelope import Envelope
 from pipeline.ports import BrokerRefused
 
-# Messages to one number that are stored together need not wait for each other when they are moved. Short for a sender;
-# longer than RabbitMQ needs for a confirm, so that one number alone leaves the spool faster than it comes.
+# Messages to one number that are stored together need not wait for each other when they are moved.
 _GATHER_SECONDS = 0.01
+# And of those for whose number others wait already, only so many get on their way in the time of a confirm: it must be
+# several times as long as RabbitMQ's confirms, a busy one's too, or one number alone comes faster than it leaves.
+_GATHER_BEHIND_OTHERS_SECONDS = 0.05
 
 
 class SpoolFull(BrokerRefused):
@@ -50,7 +52,7 @@ class Spool:
         self.path = database.path
         self._limit = limit
         self._numbers = WaitingNumbers()
-        self._gathering: asyncio.Future[None] | None = None
+        self._gathering: dict[float, asyncio.Future[None]] = {}
         # Of its own: it is read on the event loop (some microseconds), and must not wait for another thread's reading.
         self._reader = Reader(database.path)
 
@@ -107,24 +109,24 @@ class Spool:
 
     async def publish(self, envelope: Envelope) -> None:
         """See ``Outbox.publish``. Raises ``SpoolFull``; what comes at the same moment may get beyond the limit."""
-        messages, _ = self.look_for(envelope.message.to)
+        messages, is_waited_for = self.look_for(envelope.message.to)
         if messages >= self._limit:
             raise SpoolFull(self._full(messages))
-        await self._gather()
+        await self._gather(_GATHER_BEHIND_OTHERS_SECONDS if is_waited_for else _GATHER_SECONDS)
         await self.outbox.publish(envelope)
 
-    async def _gather(self) -> None:
+    async def _gather(self, seconds: float) -> None:
         """Wait until those who come meanwhile can be stored in one write batch."""
-        if self._gathering is None:
+        gathering = self._gathering.get(seconds)
+        if gathering is None:
             loop = asyncio.get_running_loop()
-            self._gathering = loop.create_future()
-            loop.call_later(_GATHER_SECONDS, self._end_gathering, self._gathering)
+            gathering = self._gathering[seconds] = loop.create_future()
+            loop.call_later(seconds, self._end_gathering, seconds)
         # Shielded: who is cancelled takes nobody else along.
-        await asyncio.shield(self._gathering)
+        await asyncio.shield(gathering)
 
-    def _end_gathering(self, gathering: asyncio.Future[None]) -> None:
-        self._gathering = None
-        gathering.set_result(None)
+    def _end_gathering(self, seconds: float) -> None:
+        self._gathering.pop(seconds).set_result(None)
 
     def _full(self, messages: int) -> str:
         return f"the spool is full: {messages} messages wait, {self._limit} may"

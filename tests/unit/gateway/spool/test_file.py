@@ -17,13 +17,14 @@ from gateway.embedded.database import Database
 from gateway.embedded.failures import NotDone
 from gateway.spool import file
 from gateway.spool.file import Spool, SpoolFull
+from pipeline.facts import Message
 from tests.contract.outboxes import envelope, usable
 
 
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
-    """An open one, for three messages."""
-    spool = Spool(Database(tmp_path / "spool.db"), 3)
+    """An open one, for five messages."""
+    spool = Spool(Database(tmp_path / "spool.db"), 5)
     await spool.start()
     await usable(spool)
     yield spool
@@ -55,31 +56,50 @@ async def test_it_tells_its_depth_and_age(spool: Spool) -> None:
 
 
 async def test_at_its_bound_it_refuses(spool: Spool) -> None:
-    for _ in range(3):
+    for _ in range(5):
         await spool.publish(envelope())
-    with pytest.raises(SpoolFull, match="the spool is full: 3 messages wait, 3 may"):
+    with pytest.raises(SpoolFull, match="the spool is full: 5 messages wait, 5 may"):
         await spool.publish(envelope())
-    with pytest.raises(Full, match="3 may"):
+    with pytest.raises(Full, match="5 may"):
         await spool.ping()
     [first, *_] = await spool.outbox.waiting()
     await spool.outbox.remove({first.position: first.tracking_id})
     await spool.publish(envelope())
-    assert spool.depth().messages == 3
+    assert spool.depth().messages == 5
 
 
-async def test_what_comes_together_is_stored_together(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("waits_already", [False, True], ids=["the first", "behind another"])
+async def test_what_comes_together_is_stored_together(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, waits_already: bool
+) -> None:
     """Not at the same moment, but within some milliseconds: none of it has waited for another's answer."""
-    monkeypatch.setattr(file, "_GATHER_SECONDS", 0.5)
+    before = [envelope()] if waits_already else []
+    for one in before:
+        await spool.publish(one)
+    monkeypatch.setattr(file, "_GATHER_BEHIND_OTHERS_SECONDS" if waits_already else "_GATHER_SECONDS", 0.5)
 
     async def publish(after_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
         await spool.publish(envelope())
 
     await asyncio.gather(*map(publish, (0, 0.1, 0.2)))
-    waiting = await spool.outbox.waiting()
+    waiting = (await spool.outbox.waiting())[len(before) :]
     stored = [message.stored_at for message in waiting if message.stored_at is not None]
     assert len(stored) == 3
     assert max(message.created_at for message in waiting) + timedelta(seconds=0.1) < min(stored)
+
+
+async def test_only_who_goes_behind_others_takes_longer(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code to a number of its own is answered as soon as ever."""
+    await spool.publish(envelope())
+    monkeypatch.setattr(file, "_GATHER_BEHIND_OTHERS_SECONDS", 0.5)
+    behind = asyncio.create_task(spool.publish(envelope()))
+    await asyncio.sleep(0)
+    await spool.publish(replace(envelope(), message=Message("+14155552671", "Hello", 3600)))
+    assert not behind.done()
+    await behind
 
 
 async def test_who_is_cancelled_takes_nobody_along(spool: Spool) -> None:
