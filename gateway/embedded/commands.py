@@ -19,7 +19,7 @@ from gateway.embedded.connection import Reader
 from gateway.embedded.database import Database
 from gateway.embedded.failures import DatabaseError, NotOurs, explain
 from gateway.embedded.filelock import FileLock
-from gateway.embedded.mover import Destination, Mover, forward_lock
+from gateway.embedded.moving.mover import Destination, Mover, forward_lock
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting, count_waiting, select_waiting
 from gateway.observability.logs import mask
 from pipeline.timing.timestamps import timestamp

@@ -16,7 +16,7 @@ from loguru import logger
 
 from gateway.dependency import Dependency
 from gateway.embedded.failures import DatabaseError
-from gateway.embedded.mover import Destination, Mover, forward_lock
+from gateway.embedded.moving.mover import Destination, Mover, forward_lock
 from gateway.spool.file import Spool, SpoolFull
 from gateway.spool.recovery import Recovery
 from pipeline.envelope import Envelope

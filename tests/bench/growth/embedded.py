@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gateway.embedded.database import Database
-from gateway.embedded.mover import Mover
+from gateway.embedded.moving.mover import Mover
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.embedded.store import EmbeddedStore
 from pipeline.facts import Claim, Client
@@ -96,7 +96,7 @@ class _Sink:
     """Takes every message at once, so that only the file's share of moving is measured."""
 
     async def publish_body(self, tracking_id: str, body: bytes, ttl_ms: int, created_at: datetime) -> None:
-        """See ``gateway.embedded.mover.Destination``."""
+        """See ``gateway.embedded.moving.mover.Destination``."""
 
 
 async def moving_one_on(outbox: EmbeddedOutbox, seconds: float) -> float:

@@ -6,14 +6,15 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from gateway.embedded.backlog import Backlog
 from gateway.embedded.failures import DatabaseError
 from gateway.embedded.filelock import FileLock
+from gateway.embedded.moving.backlog import Backlog
+from gateway.embedded.moving.lifetimes import Lifetimes
 from gateway.embedded.outbox import Waiting
 from pipeline.ports import BrokerUnknown
 
@@ -24,7 +25,6 @@ _MOST_REMEMBERED = 100_000
 _REMOVED_AT_ONCE, _REMOVED_AT_ONCE_WITHOUT_ROOM = 500, 20
 _LOOK_AGAIN_SECONDS = 0.1
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 1.0
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 def forward_lock(path: Path) -> Path:
@@ -55,7 +55,7 @@ class Mover:
     At most ``window`` messages are published and not yet removed: so many may be moved again, under the same
     tracking_id, by whoever comes after a mover that was killed. Half of them may be in flight together, so that the
     others are removed meanwhile; after a failure it begins with one again. A message that has expired is moved with no
-    time to live, so that it ends where expired messages end.
+    time to live, so that it ends where expired messages end; a clock that is set forward meanwhile lets none expire.
 
     A file that cannot forget, since its disk is full, holds nothing up: what is confirmed is remembered, up to 100,000
     messages, and removed as soon as that succeeds.
@@ -94,6 +94,7 @@ class Mover:
         self._on_empty = on_empty
         self._moved_when_empty = 0
         self._backlog = Backlog()
+        self._lifetimes = Lifetimes()
         # What the broker has confirmed and the source has not forgotten yet: its tracking_ids by position, in order.
         self._confirmed: dict[int, str] = {}
         self._removing: asyncio.Task[bool] | None = None
@@ -135,6 +136,7 @@ class Mover:
 
     async def _move_some(self) -> bool:
         """Move the next messages; False when there are none, or when they are another process's to move."""
+        self._lifetimes.look()
         if not self._confirmed and not self._is_waited_in():
             self._tell_end()
             return False
@@ -183,9 +185,7 @@ class Mover:
         self._in_flight = min(2 * self._in_flight, max(1, self._window // 2))
 
     async def _publish(self, message: Waiting) -> None:
-        # No more than it was given: where a clock has lost its time it would be years, which RabbitMQ refuses.
-        given = message.expires_at - message.created_at
-        ttl_ms = min(given, message.expires_at - datetime.now(UTC)) // _MILLISECOND
+        ttl_ms = self._lifetimes.left_ms(message)
         try:
             await self._destination.publish_body(
                 message.tracking_id, message.body, max(0, ttl_ms), message.created_at

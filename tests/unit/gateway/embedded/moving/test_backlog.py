@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from gateway.embedded.backlog import Backlog
+from gateway.embedded.moving.backlog import Backlog
 from gateway.embedded.outbox import Waiting
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -72,6 +72,22 @@ def test_a_third_must_have_waited_for_neither() -> None:
     assert positions(backlog(first, second, message(3, "a", 6, 9)).next(10)) == [1, 2]
     waits = message(2, "a", 7, 9)
     assert positions(backlog(first, waits, message(3, "a", 4, 9)).next(10)) == [1]
+
+
+@pytest.mark.parametrize("set_back_ms", [100, 10_000])
+def test_a_clock_that_was_set_back_hides_no_order(set_back_ms: int) -> None:
+    """By its times the second came before the first was stored; but it was stored before it, too, by them."""
+    first = message(1, "a", 0, 5)
+    second = message(2, "a", 20 - set_back_ms, 25 - set_back_ms)
+    assert positions(backlog(first, second).next(10)) == [1]
+    between = message(2, "b", 20 - set_back_ms, 25 - set_back_ms)
+    third = message(3, "a", 30 - set_back_ms, 35 - set_back_ms)
+    assert positions(backlog(first, between, third).next(10)) == [1, 2]
+    # Those that came after it have their own order, as ever.
+    fourth = message(4, "a", 31 - set_back_ms, 35 - set_back_ms)
+    found = backlog(first, between, third, fourth)
+    found.remove(1)
+    assert positions(found.next(10)) == [2, 3, 4]
 
 
 @pytest.mark.parametrize("which", [1, 2])

@@ -15,7 +15,7 @@ import pytest
 from gateway.embedded.database import Database
 from gateway.embedded.failures import NotDone
 from gateway.embedded.filelock import FileLock
-from gateway.embedded.mover import Mover, forward_lock
+from gateway.embedded.moving.mover import Mover, forward_lock
 from gateway.embedded.outbox import EmbeddedOutbox, Waiting
 from pipeline.envelope import Envelope
 from pipeline.facts import Message
@@ -68,6 +68,20 @@ class Forgetful:
         if self.failure is not None:
             raise self.failure
         await self.outbox.remove(moved)
+
+
+class Clock:
+    """Those of the mover: they go as the real ones do, and the one on the wall can be set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._ahead = timedelta()
+        monkeypatch.setattr("gateway.embedded.moving.lifetimes.now_ms", self._now_ms)
+
+    def set(self, ahead: timedelta) -> None:
+        self._ahead = ahead
+
+    def _now_ms(self) -> int:
+        return int((datetime.now(UTC) + self._ahead).timestamp() * 1000)
 
 
 @pytest.fixture
@@ -292,7 +306,7 @@ async def test_what_cannot_be_removed_holds_nothing_up_and_is_moved_once(
 async def test_what_is_remembered_is_bounded(
     outbox: EmbeddedOutbox, destination: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.embedded.mover._MOST_REMEMBERED", 50)
+    monkeypatch.setattr("gateway.embedded.moving.mover._MOST_REMEMBERED", 50)
     sent = await store(outbox, 100)
     forgetful = Forgetful(outbox)
     mover, stop = Mover(forgetful, destination, window=8), asyncio.Event()
@@ -396,6 +410,37 @@ async def test_a_clock_that_was_set_back_gives_no_message_a_longer_life(
     await outbox.publish(replace(envelope(), created_at=later))
     await moved(outbox, destination)
     assert [ttl_ms for _, ttl_ms in destination.took] == [3_600_000]
+
+
+async def test_a_clock_that_is_set_forward_while_messages_wait_lets_none_of_them_expire(
+    outbox: EmbeddedOutbox, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor when it is set right again. What comes after it was set has its own life."""
+    clock = Clock(monkeypatch)
+    is_away = True
+
+    def judge(tracking_id: str) -> None:
+        if is_away:
+            raise BrokerRefused("not connected")
+
+    destination.judge = judge
+    mover, stop = Mover(outbox, destination, window=WINDOW), asyncio.Event()
+    running = asyncio.create_task(mover.run(stop, follow=True))
+    before = [to(number) for number in range(3)]
+    await asyncio.gather(*map(outbox.publish, before))
+    await until(lambda: len(destination.attempts) > 2)
+    clock.set(timedelta(days=1000))
+    attempts = len(destination.attempts)
+    await until(lambda: len(destination.attempts) > attempts + 1)
+    later = replace(to(4), created_at=datetime.now(UTC) + timedelta(days=1000))
+    await outbox.publish(later)
+    is_away = False
+    await until(lambda: mover.moved == 4)
+    assert destination.arrived == [one.tracking_id for one in [*before, later]]
+    assert all(3_500_000 < ttl_ms <= 3_600_000 for _, ttl_ms in destination.took)
+    assert mover.expired == 0
+    stop.set()
+    await running
 
 
 # Its life.
