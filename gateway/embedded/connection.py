@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from gateway.embedded import reserve, schema
 from gateway.embedded.failures import FileGone, NotOurs, is_busy, is_for_want_of_room
+from gateway.embedded.files import Files, identify, settle
 
 T = TypeVar("T")
 
@@ -25,11 +26,12 @@ _JOURNAL_BYTES = 64 << 20
 # SQLite's own default.
 _CHECKPOINT_PAGES = 1000
 
-FileIdentity = tuple[int, int]
+# Others may be opening or closing it at this moment.
+_SETTLE_SECONDS = 0.2
 
 
-def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
-    """A connection in autocommit mode with today's tables, and the file that it is on.
+def open_for_writing(path: Path) -> tuple[sqlite3.Connection, Files]:
+    """A connection in autocommit mode with today's tables, and the files that it is on.
 
     Creates the directory and the file (readable by its owner only) where they are missing. Several processes may do so
     at once. On a full disk the reserve is used. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``.
@@ -43,8 +45,9 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
     return _with_room(path, partial(_open_for_writing, path))
 
 
-def _open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
-    identity = identify(path)
+def _open_for_writing(path: Path) -> tuple[sqlite3.Connection, Files]:
+    settle(path, _SETTLE_SECONDS)
+    before = identify(path)
     connection = sqlite3.connect(path, timeout=_OPEN_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         cursor = connection.cursor()
@@ -61,12 +64,13 @@ def _open_for_writing(path: Path) -> tuple[sqlite3.Connection, FileIdentity]:
         schema.upgrade(cursor)
         # From here on the writer waits for the lock itself, so that what waits with it can still be withdrawn.
         cursor.execute("PRAGMA busy_timeout = 0")
-        if identify(path) != identity:
+        files = identify(path)
+        if files.database != before.database or files.log is None or files.log_index is None:
             raise FileGone("the file was replaced while it was being opened")
     except BaseException:
         connection.close()
         raise
-    return connection, identity
+    return connection, files
 
 
 def _with_room(path: Path, attempt: Callable[[], T]) -> T:
@@ -94,15 +98,6 @@ def _enter_wal_mode(cursor: sqlite3.Cursor) -> None:
         raise NotOurs(f"its file system cannot share memory (journal mode {mode}): put it on a local disk")
 
 
-def identify(path: Path) -> FileIdentity:
-    """Which file the path leads to now. Raises ``FileGone`` when to none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise FileGone("the file is not there") from None
-    return found.st_dev, found.st_ino
-
-
 class Reader:
     """Reads what is committed, without waiting for a writer or keeping one waiting. Safe between threads.
 
@@ -113,7 +108,7 @@ class Reader:
         self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._identity: FileIdentity | None = None
+        self._files: Files | None = None
 
     def read(self, operation: Callable[[sqlite3.Cursor], T]) -> T:
         """What ``operation`` makes of the file. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``."""
@@ -130,12 +125,16 @@ class Reader:
             self._close()
 
     def _open(self) -> sqlite3.Connection:
-        identity = identify(self.path)
+        files = identify(self.path)
         if self._connection is not None:
-            if identity == self._identity:
+            if files == self._files:
                 return self._connection
             self._close()
-        self._connection, self._identity = _with_room(self.path, self._connect), identity
+        settle(self.path)
+        self._connection = _with_room(self.path, self._connect)
+        self._files = identify(self.path)
+        if self._files.database != files.database:
+            raise FileGone("the file was replaced while it was being opened")
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:

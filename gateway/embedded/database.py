@@ -67,7 +67,7 @@ class Database:
         if self._users == 1:
             self._loop = asyncio.get_running_loop()
             self._jobs.open()
-            self._writer = Writer(self.path, self._jobs, self._tell, self._report)
+            self._writer = Writer(self.path, self._jobs, self._tell, self._report, self._reader.close)
             self._writer.start()
 
     async def close(self) -> None:

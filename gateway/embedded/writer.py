@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.embedded import schema
-from gateway.embedded.connection import FileIdentity, identify, open_for_writing
+from gateway.embedded.connection import open_for_writing
 from gateway.embedded.failures import (
     DatabaseError,
     FileGone,
@@ -30,6 +30,7 @@ from gateway.embedded.failures import (
     is_of_statement,
 )
 from gateway.embedded.filelock import FileLock
+from gateway.embedded.files import Files, identify, is_log_unused
 from gateway.embedded.jobs import Job, Jobs
 from gateway.embedded.reserve import Reserve
 
@@ -52,8 +53,9 @@ _SWEEP_MORE_SECONDS = 0.05
 class Writer:
     """Writes ``jobs`` to the file at ``path`` from ``start`` until ``jobs`` is closed and empty.
 
-    Both callbacks come from its thread: ``tell`` with jobs that have a result or an error, ``report`` when the file
-    becomes usable or ceases to be. Opens the file anew, for ever, after whatever failed.
+    All callbacks come from its thread: ``tell`` with jobs that have a result or an error, ``report`` when the file
+    becomes usable or ceases to be, ``let_go`` when others of this process must close it, too. Opens the file anew, for
+    ever, after whatever failed.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Writer:
         jobs: Jobs,
         tell: Callable[[list[Job]], None],
         report: Callable[[bool], None],
+        let_go: Callable[[], None],
     ) -> None:
         self.path = path
         self.commits = 0
@@ -69,8 +72,9 @@ class Writer:
         self._jobs = jobs
         self._tell = tell
         self._report = report
+        self._let_go = let_go
         self._connection: sqlite3.Connection | None = None
-        self._identity: FileIdentity | None = None
+        self._files: Files | None = None
         self._turn: FileLock | None = None
         self._reserve: Reserve | None = None
         self._is_up: bool | None = None
@@ -117,6 +121,8 @@ class Writer:
         cursor = connection.cursor()
         if not self._begin(cursor):
             return
+        # With the lock: from here on nobody else can write to what may have taken the place of our files.
+        self._check()
         jobs = self._jobs.take()
         try:
             for job in jobs:
@@ -132,15 +138,27 @@ class Writer:
         self._commit(connection, cursor, jobs)
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file unless it is open already, and still where it was."""
+        """Open the file unless it is open already."""
         if self._connection is None:
-            self._connection, self._identity = open_for_writing(self.path)
+            self._connection, self._files = open_for_writing(self.path)
             self._turn = FileLock(self.path.with_name(f"{self.path.name}-turn"))
             self._reserve = Reserve(self.path)
             self._reserve.fill()
-        elif identify(self.path) != self._identity:
-            raise FileGone("the file was replaced")
         return self._connection
+
+    def _check(self) -> None:
+        """Raise ``FileGone`` when others, and we after a restart, would not find what is written now."""
+        assert self._files is not None
+        identify(self.path).demand(self._files, self.path)
+
+    def _rescue(self) -> None:
+        """What was committed to a log that is not there any more is written to the file, for who opens it next."""
+        if self._connection is not None:
+            self._roll_back(self._connection)
+        # Another log that is in use already is what the index speaks of.
+        if self._connection is not None and is_log_unused(self.path):
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -177,8 +195,7 @@ class Writer:
     def _commit(self, connection: sqlite3.Connection, cursor: sqlite3.Cursor, jobs: list[Job]) -> None:
         try:
             cursor.execute("COMMIT")
-            if identify(self.path) != self._identity:
-                raise FileGone("the file was replaced")
+            self._check()
         except (sqlite3.Error, OSError) as error:
             if is_full(error):
                 self._roll_back(connection)
@@ -236,6 +253,9 @@ class Writer:
     def _note_trouble(self, error: Exception) -> None:
         self._is_usable(False, explain(self.path, error))
         self._housekeeping_at = time.monotonic() + _PROBE_SECONDS
+        if isinstance(error, FileGone):
+            self._rescue()
+            self._let_go()
         if not is_full(error):
             self._disconnect()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.embedded.connection import Reader
 from gateway.embedded.database import Database
-from gateway.embedded.failures import MaybeDone, NotDone
+from gateway.embedded.failures import FileGone, MaybeDone, NotDone
 from gateway.embedded.filelock import FileLock
 from gateway.embedded.outbox import EmbeddedOutbox
 from gateway.embedded.store import EmbeddedStore
@@ -28,6 +29,7 @@ from tests.support.embedded import (
     insert,
     inserted,
     locked,
+    rows,
     stored,
     usable_database,
 )
@@ -153,6 +155,69 @@ async def test_a_file_that_is_gone_is_noticed_and_made_anew(tmp_path: Path, how:
     assert stored(path) == [later.tracking_id]
     assert [message.tracking_id for message in await outbox.waiting()] == [later.tracking_id]
     await outbox.close()
+
+
+@pytest.mark.parametrize("names", [["-wal"], ["-shm"], ["-wal", "-shm"]], ids=" and ".join)
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_what_belongs_to_the_file_and_is_gone_is_noticed_before_the_next_commit(
+    path: Path, names: list[str], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that was stored is lost, nothing is stored where nobody will find it, and it goes on by itself."""
+    monkeypatch.setattr("gateway.embedded.writer._HOUSEKEEPING_SECONDS", 1000)
+    outbox = EmbeddedOutbox(Database(path))
+    await outbox.start()
+    await usable(outbox)
+    before = [envelope() for _ in range(20)]
+    await asyncio.gather(*map(outbox.publish, before))
+    assert await outbox.count() == 20
+    for name in names:
+        beside = path.with_name(path.name + name)
+        beside.unlink()
+        if how == "replaced":
+            beside.touch()
+    with pytest.raises(
+        BrokerRefused, match=f"gateway.db{names[0]} was removed or replaced while it was in use"
+    ):
+        await outbox.publish(envelope())
+    await usable(outbox)
+    later = envelope()
+    await outbox.publish(later)
+    everything = [one.tracking_id for one in [*before, later]]
+    assert [message.tracking_id for message in await outbox.waiting()] == everything
+    assert stored(path) == everything
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    await outbox.close()
+
+
+@pytest.mark.parametrize("name", ["-wal", "-shm"])
+async def test_a_file_is_not_opened_anew_while_another_process_works_with_what_is_gone(
+    path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two would write to different logs, each in the belief that it is alone. Nothing of either is lost."""
+    monkeypatch.setattr("gateway.embedded.writer._HOUSEKEEPING_SECONDS", 1000)
+    mine, other = (EmbeddedOutbox(Database(path)) for _ in range(2))
+    sent = [envelope() for _ in range(4)]
+    for outbox, one in zip((mine, other), sent, strict=False):
+        await outbox.start()
+        await usable(outbox)
+        await outbox.publish(one)
+    path.with_name(path.name + name).unlink()
+    for _ in range(3):
+        with pytest.raises(NotDone, match="it is opened anew as soon as everybody has let go of it"):
+            await mine.ping()
+    newcomer = Reader(path)
+    with pytest.raises(FileGone, match=f"{name} was removed"):
+        newcomer.read(lambda cursor: None)
+    with pytest.raises(BrokerRefused, match="was removed or replaced"):
+        await other.publish(envelope())
+    for outbox, one in zip((mine, other), sent[2:], strict=True):
+        await usable(outbox)
+        await outbox.publish(one)
+    assert stored(path) == [one.tracking_id for one in sent]
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    newcomer.close()
+    await mine.close()
+    await other.close()
 
 
 async def test_a_file_that_goes_while_it_is_written_leaves_the_outcome_unknown(
