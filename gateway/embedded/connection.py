@@ -14,12 +14,14 @@ from typing import TypeVar
 
 from gateway.embedded import reserve, schema
 from gateway.embedded.failures import FileGone, NotOurs, is_busy, is_for_want_of_room
-from gateway.embedded.files import Files, identify, settle
+from gateway.embedded.files import Files, identify, identify_database, settle
 
 T = TypeVar("T")
 
 _OPEN_SECONDS = 5.0
 _READ_SECONDS = 1.0
+# So soon a reader lets go of a log that was removed, which keeps its database from being opened anew.
+_LOOK_AT_ALL_SECONDS = 0.1
 # It brought RETURNING.
 _OLDEST_SQLITE = (3, 35)
 _JOURNAL_BYTES = 64 << 20
@@ -109,6 +111,7 @@ class Reader:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._files: Files | None = None
+        self._look_at_all_at = 0.0
 
     def read(self, operation: Callable[[sqlite3.Cursor], T]) -> T:
         """What ``operation`` makes of the file. Raises ``sqlite3.Error``, ``OSError`` or ``NotOurs``."""
@@ -125,17 +128,26 @@ class Reader:
             self._close()
 
     def _open(self) -> sqlite3.Connection:
-        files = identify(self.path)
         if self._connection is not None:
-            if files == self._files:
+            if self._is_where_it_was():
                 return self._connection
             self._close()
         settle(self.path)
+        database = identify_database(self.path)
         self._connection = _with_room(self.path, self._connect)
         self._files = identify(self.path)
-        if self._files.database != files.database:
+        if self._files.database != database:
             raise FileGone("the file was replaced while it was being opened")
         return self._connection
+
+    def _is_where_it_was(self) -> bool:
+        assert self._files is not None
+        now = time.monotonic()
+        if now < self._look_at_all_at:
+            # Each send comes here, where there is a spool.
+            return identify_database(self.path) == self._files.database
+        self._look_at_all_at = now + _LOOK_AT_ALL_SECONDS
+        return identify(self.path) == self._files
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

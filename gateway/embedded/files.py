@@ -37,10 +37,15 @@ class Files(NamedTuple):
 def identify(path: Path) -> Files:
     """The files of the database at ``path``. Raises ``FileGone`` when there is no database."""
     name = os.fspath(path)
-    database = _identify(name)
+    return Files(identify_database(path), _identify(f"{name}-wal"), _identify(f"{name}-shm"))
+
+
+def identify_database(path: Path) -> Identity:
+    """The first of them: a third of the cost. Raises ``FileGone`` when there is none."""
+    database = _identify(os.fspath(path))
     if database is None:
         raise FileGone("the file is not there")
-    return Files(database, _identify(f"{name}-wal"), _identify(f"{name}-shm"))
+    return database
 
 
 def is_log_unused(path: Path) -> bool:
