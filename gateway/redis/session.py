@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,15 @@ _UNASKED = (
     "a reply that belongs to no command: see whether a proxy mixes up connections, or no Redis listens there"
 )
 _INCOMPLETE = object()
+# Redis before 7 wraps what a command in a script was refused with.
+_IN_SCRIPT = re.compile(r"ERR Error running script .* -((?:OOM|READONLY) .*)")
+
+
+def _error(text: str) -> Exception:
+    """The exception for an error reply: redis-py's for what the command that failed in a script was refused with."""
+    inner = _IN_SCRIPT.fullmatch(text)
+    error: Exception = DefaultParser.parse_error(inner[1] if inner else text)  # type: ignore[no-untyped-call]
+    return error
 
 
 class Session(asyncio.Protocol):
@@ -54,7 +64,7 @@ class Session(asyncio.Protocol):
         self._is_full = False
         # No pushes to tell from replies: they come with RESP3 only, and the address asks for RESP2.
         self._reader = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
+            protocolError=InvalidResponse, replyError=_error, notEnoughData=_INCOMPLETE
         )
         self._transport = writer.transport
         self._transport.set_protocol(self)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.redis.address import Address
 from gateway.redis.link import Link, NotSent
@@ -55,6 +55,13 @@ FATAL = [
     "WRONGPASS invalid username-password pair or user is disabled.",
     "LOADING Redis is loading the dataset in memory",
     "ERR max number of clients reached",
+]
+
+
+# What Redis before 7 makes of a refusal inside a script, and what it is.
+IN_SCRIPTS = [
+    ("OOM command not allowed when used memory > 'maxmemory'.", OutOfMemoryError),
+    ("READONLY You can't write against a read only replica.", ReadOnlyError),
 ]
 
 
@@ -116,6 +123,15 @@ async def test_replies_and_errors_are_those_of_redis_py(size: int) -> None:
         found = await asyncio.gather(*calls, return_exceptions=True)
     assert [described(one) for one in found] == [described(one) for one in expected]
     assert sum(isinstance(one, ResponseError) for one in found) == len(ERRORS)
+
+
+@pytest.mark.parametrize(("text", "kind"), IN_SCRIPTS)
+async def test_what_a_script_was_refused_with_is_known(text: str, kind: type[Exception]) -> None:
+    """A full server has done nothing, and a replica is to be left, whichever version says so."""
+    wrapped = "ERR Error running script (call to f_a6eb): @user_script:34: @user_script: 34: -"
+    async with server() as address, linked(address) as link:
+        (found,) = await asyncio.gather(link.execute("SAY", f"-{wrapped}{text}\r\n"), return_exceptions=True)
+    assert type(found) is kind
 
 
 @pytest.mark.parametrize("error", FATAL)
