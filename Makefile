@@ -6,8 +6,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick faults bench lint fmt build up down \
-    logs clean
+.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick test-versions faults bench lint \
+    fmt build up down logs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ test-long: $(VENV)/installed-test ## Run what takes longer: the clusters, every 
 
 test-docker: $(VENV)/installed-test ## Build the image, run compose.yml and break it under load, on the Docker engine that is here
 	$(BIN)/python -m pytest -m docker tests/docker $(ARGS)
+
+test-versions: $(VENV)/installed-test ## Run the adapters' tests on other versions of Redis, Valkey and RabbitMQ; needs Debian; ARGS="sid" for one suite
+	PYTHON=$(BIN)/python sh tests/versions/run.sh $(ARGS)
 
 test-all: check test test-long ## Run all of these: check, test, test-long
 

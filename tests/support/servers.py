@@ -31,6 +31,9 @@ RABBITMQ_FOLDERS = [
     Path("/usr/local/opt/rabbitmq/sbin"),
 ]
 
+# Where programs are looked for first: other versions than the installed ones (tests/versions).
+OTHER_PROGRAMS = "TEST_SERVERS_FROM"
+
 # Listens until the test process is gone, however it went (kill -9 included), then ends what that has left: each line it
 # reads is the list of process groups that now live, and the end of the input is the end of the test process.
 GUARD = """
@@ -329,7 +332,7 @@ def installed(kind: Callable[[], S]) -> S:
 
 def redis_binary() -> Path:
     """The installed ``redis-server``."""
-    if found := shutil.which("redis-server"):
+    if found := _other("redis-server") or shutil.which("redis-server"):
         return Path(found)
     raise ServerMissing("redis-server is not installed: run `sh tests/install-servers.sh`")
 
@@ -340,6 +343,8 @@ def rabbitmq_programs() -> Path:
     What Debian puts on the PATH are wrappers around these, which change to the user and the settings of the system's
     own server.
     """
+    if other := _other("rabbitmq-server"):
+        return Path(other).parent
     candidates = list(RABBITMQ_FOLDERS)
     if found := shutil.which("rabbitmq-server"):
         candidates.append(Path(found).resolve().parent)
@@ -351,7 +356,7 @@ def rabbitmq_programs() -> Path:
 
 def epmd_binary() -> Path:
     """Erlang's port mapper, which comes with the Erlang that RabbitMQ runs on."""
-    if found := shutil.which("epmd"):
+    if found := _other("epmd") or shutil.which("epmd"):
         return Path(found)
     for root in (
         "/usr/lib/erlang",
@@ -361,6 +366,10 @@ def epmd_binary() -> Path:
         for binary in sorted(Path(root).glob("erts-*/bin/epmd")):
             return binary
     raise ServerMissing("epmd (Erlang) is not installed: run `sh tests/install-servers.sh`")
+
+
+def _other(program: str) -> str | None:
+    return shutil.which(program, path=os.environ.get(OTHER_PROGRAMS, ""))
 
 
 def free_port() -> int:
