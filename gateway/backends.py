@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gateway.config.parsers import EMBEDDED
+from gateway.config.parsers import EMBEDDED, rabbitmq_tls
 from gateway.config.settings import Settings
 from gateway.dependency import Dependency, HeartbeatBus, Store
 from gateway.embedded.database import Database
@@ -63,7 +63,12 @@ def topology(settings: Settings) -> Topology:
 
 
 def destination(settings: Settings, url: str) -> RabbitOutbox:
-    """Where ``sms-gateway forward`` moves messages to. Raises ``ValueError`` for a URL that is none."""
+    """Where ``sms-gateway forward`` moves messages to.
+
+    Raises ``ValueError`` for a URL that is none, and for one whose certificates cannot be used.
+    """
+    if mistakes := [mistake for tls in rabbitmq_tls(url) for mistake in tls.mistakes()]:
+        raise ValueError("; ".join(mistakes))
     return RabbitOutbox(url, topology(settings), settings.service_name)
 
 

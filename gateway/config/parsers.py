@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gateway.rabbitmq import urls as rabbitmq_urls
 from gateway.redis import urls as redis_urls
+from gateway.tls.settings import Tls
 
 EMBEDDED = "embedded:"
 """With this begins what stands in the place of a URL and names one SQLite file on this machine."""
@@ -113,6 +114,18 @@ def redis_url(text: str) -> str:
 def rabbitmq_url(text: str) -> str:
     """Where messages go: a URL that the adapter of RabbitMQ can read, or a file."""
     return _url(text, rabbitmq_urls.parse)
+
+
+def redis_tls(url: str) -> list[Tls]:
+    """The TLS settings in a URL that ``redis_url`` has taken; none where TLS is not spoken."""
+    found = None if url.startswith(EMBEDDED) else redis_urls.tls(url)
+    return [found] if found else []
+
+
+def rabbitmq_tls(url: str) -> list[Tls]:
+    """The TLS settings in a URL that ``rabbitmq_url`` has taken, of each node that has some."""
+    nodes = [] if url.startswith(EMBEDDED) else rabbitmq_urls.parse(url)
+    return [found for node in nodes if (found := rabbitmq_urls.tls(node))]
 
 
 def _url(text: str, parse: Callable[[str], object]) -> str:

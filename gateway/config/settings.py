@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 import schemas
 from gateway.clock import SystemClock
-from gateway.config import clients, parsers, providers, stages
+from gateway.config import certificates, clients, parsers, providers, stages
 from gateway.config.clients import ConfiguredClients
 from gateway.config.fingerprint import fingerprint
 from gateway.config.sources import FILE, Sources
@@ -67,7 +67,8 @@ class Settings:
         read=parsers.redis_url,
         meaning="where claims and quotas are kept: `redis://`, `rediss://` (TLS), `unix://PATH` (a socket of this "
         "machine), `redis+sentinel://` and `redis+cluster://` (clusters; with TLS `rediss+sentinel://` and "
-        "`rediss+cluster://`), or `embedded:PATH` for an SQLite file",
+        "`rediss+cluster://`), or `embedded:PATH` for an SQLite file. Behind a `?`: "
+        "[the options of TLS](operating.md#tls), and redis-py's",
     )
     rabbitmq_url: str = setting(
         "RABBITMQ_URL",
@@ -77,7 +78,7 @@ class Settings:
         read=parsers.rabbitmq_url,
         meaning="where messages go: `amqp://`, `amqps://` (TLS), several of one cluster separated by commas, or "
         "`embedded:PATH` for an SQLite file. Behind a `?`: `heartbeat`, `timeout`, `name`, `auth`, `cafile`, `capath`, "
-        "`cadata`, `certfile`, `keyfile`, `no_verify_ssl`; anything else is a mistake",
+        "`cadata`, `certfile`, `keyfile`, `no_verify_ssl` ([TLS](operating.md#tls)); anything else is a mistake",
     )
     exchange: str = setting(
         "RABBITMQ_EXCHANGE",
@@ -218,11 +219,15 @@ def environment() -> dict[str, str]:
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings in ``environ`` and in the file that it names.
 
-    Raises ``ConfigurationError``. Opens nothing but that file; imports the operator's own stages.
+    Raises ``ConfigurationError``. Opens nothing but that file and the certificates that the URLs name; imports the
+    operator's own stages.
     """
     sources = Sources(environ)
     values = {field: sources.value(one) for field, one in VARIABLES.items() if not one.part}
     sources.mistakes += _contradictions(values)
+    wrong, weak = _certificates(values)
+    sources.mistakes += wrong
+    sources.warnings += weak
     client_document = sources.document(VARIABLES["clients"], clients)
     provider_document = sources.document(VARIABLES["providers"], providers)
     configured = stages.read(sources, VARIABLES["pipeline"])
@@ -251,6 +256,13 @@ def load(environ: Mapping[str, str]) -> Settings:
         stage_options=configured.options,
         warnings=tuple(sources.warnings),
     )
+
+
+def _certificates(values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What is wrong and what is weak about the certificates and keys of TLS."""
+    readers = {"redis_url": parsers.redis_tls, "rabbitmq_url": parsers.rabbitmq_tls}
+    found = {VARIABLES[field].name: read(values[field]) for field, read in readers.items() if values[field]}
+    return certificates.judge(found, SystemClock().now().timestamp())
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

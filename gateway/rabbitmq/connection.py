@@ -16,12 +16,14 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from aiormq import AMQPError, ConnectionClosed
+from aiormq import AMQPConnectionError, AMQPError, ConnectionClosed
 
 from gateway.dependency import ConnectionWatcher
 from gateway.rabbitmq import urls
 from gateway.rabbitmq.session import Session
 from gateway.rabbitmq.topology import TopologyRefused
+from gateway.tls.diagnosis import diagnosis, silent
+from gateway.tls.settings import Tls
 from pipeline.ports import BrokerRefused, BrokerUnknown
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class BrokerConnection:
     def __init__(
         self, url: str, purpose: str, set_up: SetUp, on_connection: ConnectionWatcher = lambda up: None
     ) -> None:
-        self._urls = urls.parse(url, purpose)
+        self._nodes = [(one, urls.tls(one)) for one in urls.parse(url, purpose)]
         self._purpose = purpose
         self._set_up = set_up
         self._on_connection = on_connection
@@ -132,8 +134,8 @@ class BrokerConnection:
         attempt = 0
         while True:
             began = time.monotonic()
-            url = self._urls[attempt % len(self._urls)]
-            error = f"{_place(url)}: {await self._outlive(url)}"
+            url, tls = self._nodes[attempt % len(self._nodes)]
+            error = f"{_place(url)}: {await self._outlive(url, tls)}"
             if self._is_closing:
                 return
             attempt += 1
@@ -145,10 +147,10 @@ class BrokerConnection:
             ceiling = min(2 * ceiling, longest)
             await asyncio.sleep(random.uniform(shortest, ceiling))  # noqa: S311 - jitter, not a secret
 
-    async def _outlive(self, url: str) -> str:
+    async def _outlive(self, url: str, tls: Tls | None) -> str:
         """Live through one connection, and say how it ended."""
         try:
-            await self._live(url)
+            await self._live(url, tls)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -160,11 +162,11 @@ class BrokerConnection:
                 return reason
         return _GIVEN_UP if self._is_given_up else _LOST
 
-    async def _live(self, url: str) -> None:
-        session = Session(url)
+    async def _live(self, url: str, tls: Tls | None) -> None:
+        session = Session(url, tls)
         self._is_given_up = False
         try:
-            await _connect(session)
+            await _connect(session, tls)
             await self._prepare(session)
             self._unconfirmed = 0
             self.last_error = _LOST
@@ -209,7 +211,7 @@ class BrokerConnection:
             self._on_connection(is_up)
 
 
-async def _connect(session: Session) -> None:
+async def _connect(session: Session, tls: Tls | None) -> None:
     connecting = asyncio.ensure_future(session.connect())
     connecting.add_done_callback(_retrieve)
     try:
@@ -217,9 +219,14 @@ async def _connect(session: Session) -> None:
         if not connecting.done():
             raise TimeoutError(
                 f"no answer to the connection attempt within {_CONNECT_SECONDS:g} s: see whether the server hangs, and "
-                "whether the address and the firewalls are right"
+                f"whether the address and the firewalls are right{silent(tls)}"
             )
-        connecting.result()
+        try:
+            connecting.result()
+        except (AMQPError, OSError) as error:
+            if told := diagnosis(error, tls):
+                raise AMQPConnectionError(told) from error
+            raise
     finally:
         if not connecting.done():
             # First the socket: a cancelled attempt would close in order with a peer that may not listen.

@@ -9,14 +9,19 @@ from aiormq import Connection, TransportFactory
 from aiormq.abc import TaskWrapper
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 
+from gateway.tls.settings import Tls
+
 
 class Session(Connection):
-    """A connection to the broker at ``url``, which may have aiormq's own options in its query."""
+    """A connection to the broker at ``url``, which may have aiormq's own options in its query.
 
-    def __init__(self, url: str) -> None:
+    TLS is spoken as ``tls`` says. Raises ``Unusable`` where its files cannot be used.
+    """
+
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
         self._socket = _Socket()
         self._unsent: list[bytes] = []
-        super().__init__(url, transport_factory=self._socket)
+        super().__init__(url, transport_factory=self._socket, context=tls.context() if tls else None)
 
     @property
     def is_alive(self) -> bool:

@@ -9,6 +9,8 @@ from base64 import b64decode
 from collections.abc import Callable
 from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, urlsplit
 
+from gateway.tls.settings import Tls
+
 HEARTBEAT_SECONDS = 5
 """Asked of the broker unless the URL asks for another: a dead peer is then noticed after 18 s at the latest."""
 
@@ -38,6 +40,8 @@ _OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "keyfile": (bool, "the path of a file"),
     "no_verify_ssl": (lambda value: value in {"0", "1"}, "0 or 1"),
 }
+# Those of TLS, which aiormq passes over where the URL does not ask for TLS.
+_OF_TLS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
 
 
 def parse(url: str, purpose: str = "") -> list[str]:
@@ -58,6 +62,22 @@ def parse(url: str, purpose: str = "") -> list[str]:
     return [_with_options(parts, purpose) for parts in usable]
 
 
+def tls(url: str) -> Tls | None:
+    """How the node at one of the URLs that ``parse`` has returned is spoken to over TLS; None where it is not."""
+    parts = urlsplit(url)
+    if parts.scheme != "amqps":
+        return None
+    options = dict(parse_qsl(parts.query))
+    return Tls(
+        cafile=options.get("cafile"),
+        capath=options.get("capath"),
+        cadata=b64decode(options["cadata"]) if "cadata" in options else None,
+        certfile=options.get("certfile"),
+        keyfile=options.get("keyfile"),
+        verifies=options.get("no_verify_ssl", "0") == "0",
+    )
+
+
 def _mistakes(parts: SplitResult) -> list[str]:
     """What is wrong behind the ``?``. A name that is none is not repeated: it may be part of a mistyped password."""
     given = parse_qsl(parts.query, keep_blank_values=True)
@@ -68,6 +88,9 @@ def _mistakes(parts: SplitResult) -> list[str]:
     ]
     if any(name not in _OPTIONS for name, _ in given):
         found.append(f"must have no options behind a '?' but {', '.join(_OPTIONS)}")
+    of_tls = sorted(_OF_TLS.intersection(name for name, _ in given))
+    if of_tls and parts.scheme != "amqps":
+        found.append(f"must begin with amqps://, since without TLS there is no use for {', '.join(of_tls)}")
     return found
 
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import hiredis
 from redis.asyncio.connection import Connection as TcpConnection
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
+
+from gateway.redis import tls_options
+from gateway.tls.diagnosis import diagnosis, ended
+from gateway.tls.settings import Tls
+
+# What redis-py says of a connection that the other side has closed in order.
+_CLOSED = "Connection closed by server."
 
 
 class Connection(Protocol):
@@ -37,6 +46,17 @@ class Connection(Protocol):
         """Close it; harmless when it is closed."""
 
 
+class TlsConnection(TcpConnection):
+    """Opened with the certificates as they are at that moment; redis-py's own would trust the system's besides."""
+
+    def __init__(self, tls: Tls, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "ssl": self._tls.context()}
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A server, and how redis-py opens a connection to it: the kind of connection and its options."""
@@ -44,9 +64,17 @@ class Address:
     kind: Callable[..., Connection]
     options: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def tls(self) -> Tls | None:
+        """The settings of TLS, which all servers of one URL share; None where it is not spoken."""
+        tls: Tls | None = self.options.get("tls")
+        return tls
+
     @classmethod
     def of(cls, url: str, default_port: int = 6379) -> Address:
-        """The server that ``url`` names: ``redis://``, ``rediss://`` or ``unix://``, redis-py's options as query.
+        """The server that ``url`` names: ``redis://``, ``rediss://`` or ``unix://``.
+
+        Its query has redis-py's options and those of ``tls_options``.
 
         ``gateway.redis.urls`` says what to write instead of a URL for which this raises ``ValueError``.
         """
@@ -66,6 +94,8 @@ class Address:
             for of_the_pool in ("max_connections", "timeout"):
                 options.pop(of_the_pool, None)
             kind = options.pop("connection_class", TcpConnection)
+            if kind is SSLConnection:
+                kind, options["tls"] = TlsConnection, tls_options.take(options)
             if "path" in options:
                 del options["port"]
             address = cls(kind, options)
@@ -101,14 +131,26 @@ class Address:
         """A new connection, not connected yet."""
         return self.kind(**self.options)
 
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What is done in it is the first on a connection: where TLS is the reason that it fails, say what to do."""
+        try:
+            yield
+        except RedisError as error:
+            told = diagnosis(error, self.tls) or (ended(self.tls) if str(error) == _CLOSED else None)
+            if told is None:
+                raise
+            raise Disconnected(told) from error
+
     async def ask(self, *commands: tuple[str, ...]) -> list[Any]:
         """The replies to some commands, on a connection of their own. Raises ``RedisError``."""
         connection = self.connection()
         try:
-            await connection.connect()
             packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # any length
-            await connection.send_packed_command(packed, check_health=False)
-            return [await connection.read_response() for _ in commands]
+            with self.explained():
+                await connection.connect()
+                await connection.send_packed_command(packed, check_health=False)
+                return [await connection.read_response() for _ in commands]
         finally:
             await connection.disconnect(nowait=True)
 

@@ -18,6 +18,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from gateway.dependency import ConnectionWatcher
 from gateway.redis.address import Address, Connection
 from gateway.redis.session import REPLICA, Call, Session
+from gateway.tls.diagnosis import silent
 from pipeline.timing.timeouts import Timeouts, fail, pause
 
 _logger = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class Link:
         self._on_connection = on_connection
         # Why calls are refused at once; None while connected, and during an attempt, for which they wait.
         self._down: str | None = "not started"
+        # Why the last attempt to connect failed; None while connected.
+        self._failed: str | None = None
         # While a session is ready and something is unsent, a flush is under way.
         self._unsent: list[tuple[Call, bytes]] = []
         self._session: Session | None = None
@@ -80,7 +83,13 @@ class Link:
 
     async def ping(self) -> None:
         """Return when the server has taken a write. Raises as ``execute``."""
-        await self.execute(*_WRITE)
+        try:
+            await self.execute(*_WRITE)
+        except TimeoutError:
+            if self._failed is None:
+                raise
+            # It waited for an attempt that goes as the one before.
+            raise NotSent(self._failed) from None
 
     def execute(self, *command: bytes | str | int) -> Call:
         """The reply to ``command``: bytes, int, None, or a list of such.
@@ -127,19 +136,24 @@ class Link:
                 continue
             if not failures:
                 _logger.warning("Redis at %s: %s", self.address, reason)
+            self._failed = reason
             self._refuse(reason)
             await asyncio.sleep(min(most, least * 2.0**failures) * random.uniform(0.5, 1))  # noqa: S311 - jitter
             failures = min(failures + 1, 10)
 
     async def _live(self) -> str:
         """One connection from the attempt to its end; returns why it ended."""
+        found: Address | None = None
         connection: Connection | None = None
         reason = "closed by this gateway"
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                connection = (await self.address.find()).connection()
-                await _greet(connection)
+                found = await self.address.find()
+                connection = found.connection()
+                with found.explained():
+                    await _greet(connection)
             self._session = Session(connection, self._flush, self._timeouts)
+            self._failed = None
             _logger.info("Redis at %s: connected", self.address)
             self._on_connection(True)
             try:
@@ -152,7 +166,7 @@ class Link:
         except* TimeoutError:
             reason = (
                 f"no answer to the connection attempt within {_CONNECT_SECONDS:g} s: see whether the server hangs, and "
-                "whether the address and the firewalls are right"
+                f"whether the address and the firewalls are right{silent(found.tls) if found else ''}"
             )
         except* Exception as group:  # noqa: BLE001 - see below
             # Whatever it was, a bug included, only a new connection helps.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlencode
 
+from gateway.redis import tls_options
 from gateway.redis.address import Address
 from gateway.redis.cluster import ClusterAddress
 from gateway.redis.sentinel import SentinelAddress
+from gateway.tls.settings import Tls
 
 _LOGIN = "[USER:PASSWORD@]"
 _HOSTS = "HOST[:PORT][,HOST[:PORT]...]"
@@ -43,9 +45,23 @@ def parse(url: str) -> Address | SentinelAddress | ClusterAddress:
         known = kind in FORMS and scheme in {"redis", "rediss", "unix"}
         forms = FORMS[kind] if known else ", ".join(FORMS.values())
     raise ValueError(
-        f"must be {forms}, with special characters in the password percent-encoded, and with nothing but options of "
-        "redis-py after a '?'"
+        f"must be {forms}, with special characters in the password percent-encoded, and with nothing after a '?' "
+        f"but options of redis-py and, for TLS, {', '.join(tls_options.NAMES)}"
     )
+
+
+def tls(url: str) -> Tls | None:
+    """How all servers of ``url`` are spoken to over TLS, the Sentinels included; None where they are not.
+
+    Raises as ``parse``.
+    """
+    match parse(url):
+        case Address() as server:
+            return server.tls
+        case SentinelAddress(server=server):
+            return server.tls
+        case ClusterAddress(seeds=seeds):
+            return seeds[0].tls
 
 
 def _sentinel(scheme: str, rest: str) -> SentinelAddress:
@@ -67,7 +83,8 @@ def _cluster(scheme: str, rest: str) -> ClusterAddress:
     seeds = [Address.of(f"{scheme}://{login}{host}/{path}?{query}") for host in hosts]
     if any(seed.options.get("db") for seed in seeds):
         raise ValueError("a Cluster has one database")
-    return ClusterAddress(seeds)
+    # All with the TLS settings of the first, and so with one context.
+    return ClusterAddress([seeds[0].at(seed.host, seed.port) for seed in seeds])
 
 
 def _parts(rest: str) -> tuple[str, list[str], str, str]:

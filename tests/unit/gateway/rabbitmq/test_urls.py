@@ -10,6 +10,7 @@ import certifi
 import pytest
 
 from gateway.rabbitmq import urls
+from gateway.tls.settings import Tls
 
 
 def test_a_url_gets_a_short_heartbeat_and_a_name() -> None:
@@ -112,3 +113,23 @@ def test_all_mistakes_about_options_come_at_once() -> None:
     with pytest.raises(ValueError, match=r"option heartbeat; .* option auth; .* no options behind") as raised:
         urls.parse("amqp://h/?heartbeat=x&auth=x&x=x,amqp://h2/?heartbeat=y")
     assert str(raised.value).count("heartbeat;") == 1
+
+
+def test_options_of_tls_without_tls_are_a_mistake() -> None:
+    """Aiormq would pass over them, and speak plain text to a server that is to be verified."""
+    with pytest.raises(ValueError, match=r"amqps://.* cafile, certfile") as raised:
+        urls.parse("amqp://h?cafile=/s3cr3t&certfile=/s3cr3t")
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_the_settings_of_tls() -> None:
+    """Those of each node."""
+    der = b64encode(b"x").decode()
+    assert urls.tls("amqp://h") is None
+    assert urls.tls("amqps://h") == Tls()
+    assert urls.tls("amqps://h?cafile=a&certfile=b&keyfile=c%2Fd") == Tls(
+        cafile="a", certfile="b", keyfile="c/d"
+    )
+    assert urls.tls(f"amqps://h?capath=a&no_verify_ssl=1&{urlencode({'cadata': der})}") == Tls(
+        capath="a", cadata=b"x", verifies=False
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
 
-from gateway.redis.address import Address
+from gateway.redis.address import Address, TlsConnection
 from tests.support.redis_peer import HOST, listening, ok, packed
 
 
@@ -72,7 +72,7 @@ def test_what_the_url_may_not_say() -> None:
     [
         ("redis://h", "h:6379", None),
         ("redis://h:1/2", "h:1", None),
-        ("rediss://[::1]:2", "::1:2", SSLConnection),
+        ("rediss://[::1]:2", "::1:2", TlsConnection),
         ("unix:///run/redis.sock?db=1", "/run/redis.sock", UnixDomainSocketConnection),
     ],
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import UnixDomainSocketConnection
 
 from gateway.redis import urls
-from gateway.redis.address import Address
+from gateway.redis.address import Address, TlsConnection
 from gateway.redis.cluster import ClusterAddress
 from gateway.redis.sentinel import SentinelAddress
+from gateway.tls.settings import Tls
 
 
 def one(url: str) -> Address:
@@ -53,7 +54,9 @@ def test_one_server(url: str, place: str) -> None:
 def test_login_database_and_options() -> None:
     """They are handed to redis-py, percent-decoded."""
     found = one("rediss://us%40er:p%2Fw@h:1/7?client_name=gw&ssl_cert_reqs=none")
-    assert found.kind is SSLConnection
+    assert found.kind is TlsConnection
+    assert found.tls is not None
+    assert not found.tls.verifies
     assert login(found) == ("us@er", "p/w")
     assert (found.options["db"], found.options["client_name"]) == (7, "gw")
     assert one("unix:///x").kind is UnixDomainSocketConnection
@@ -87,10 +90,18 @@ def test_the_login_of_the_sentinels() -> None:
 
 
 def test_tls_of_sentinels_and_cluster() -> None:
-    """It holds for every connection."""
-    found = sentinel("rediss+sentinel://a:1/x")
-    assert {each.kind for each in (*found.sentinels, found.server)} == {SSLConnection}
-    assert cluster("rediss+cluster://a,b").node(("c", 1)).kind is SSLConnection
+    """It holds for every connection, with one context for all."""
+    found = sentinel("rediss+sentinel://a:1,b:2/x?cafile=/ca.pem")
+    every = [*found.sentinels, found.server, found.server.at("c", 3)]
+    nodes = cluster("rediss+cluster://a,b?cafile=/ca.pem")
+    for each in (every, [*nodes.seeds, nodes.node(("c", 1))]):
+        assert {one.kind for one in each} == {TlsConnection}
+        assert {id(one.tls) for one in each} == {id(each[0].tls)}
+        assert each[0].tls is not None
+        assert each[0].tls.cafile == "/ca.pem"
+    for url in ("rediss://h", "rediss+sentinel://h/x", "rediss+cluster://h"):
+        assert urls.tls(f"{url}?certfile=/own.pem") == Tls(certfile="/own.pem")
+        assert urls.tls(url.replace("rediss", "redis")) is None
 
 
 def test_cluster() -> None:
@@ -125,6 +136,8 @@ def test_cluster() -> None:
         ("redis://[::1", "redis://"),
         ("redis://a,b", "redis://"),
         ("rediss://h?ssl_cert_reqs=s3cr3t", "redis://"),
+        ("redis://h?cafile=/s3cr3t", "rediss:// for TLS"),
+        ("redis+cluster://h?cafile=/s3cr3t", "rediss+cluster:// for TLS"),
         ("unix://run/redis.sock", "unix://"),
         ("unix://", "unix://"),
         ("redis+sentinel://:s3cr3t@a:1", "NAME-OF-THE-PRIMARY"),
