@@ -1,28 +1,31 @@
-"""Breaks everything, for as many rounds as one likes: ``python -m tests.faults --seed S --rounds N [--fault NAME]``.
+"""Breaks everything, for as many rounds as one likes: ``python -m tests.faults --seed S --rounds N [--jobs J]``.
 
-A round is an episode under load with about six of the faults; the rounds that follow it go through the others.
+A round is an episode under load with about six of the faults; the rounds that follow it go through the other setups and
+the other faults. Each is written down in the record when it ends: a run with the same record, seed and rounds goes on
+where another was stopped, and ``--table`` sums up what there is.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import subprocess
 import sys
-from collections import Counter
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from tests.faults.faults import FAULTS, KINDS, named
-from tests.faults.world import Episode, Fault, Servers, play
+from tests.faults import record
+from tests.faults.episode import play
+from tests.faults.faults import FAULTS, KINDS, hand, named
+from tests.faults.releases import NotInHistory
+from tests.faults.servers import Servers
+from tests.faults.setups import SETUPS, setup_of
 from tests.support.servers import RabbitServer, RedisServer
-
-HANDS = -(-len(FAULTS) // 6)
-"""So many rounds in a row go through all faults, about six in each."""
-
-_SHOWN_VIOLATIONS = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 1 when a promise was broken."""
+    """Returns 1 when a promise was broken, or a lane was."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults",
         description=__doc__,
@@ -32,89 +35,98 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--seed", type=int, help="of the first round; each next one's is one more (default: any)"
     )
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="lanes side by side, with servers of their own")
+    parser.add_argument("--lane", type=int, help="only every so many rounds' next one, for one of the jobs")
+    parser.add_argument(
+        "--record", type=Path, help="the file for the figures (default: faults-SEED.jsonl in var/)"
+    )
+    parser.add_argument("--table", action="store_true", help="run nothing, sum up the record")
+    parser.add_argument(
+        "--setup", choices=[setup.name for setup in SETUPS], help="only this one (default: by turns)"
+    )
     parser.add_argument(
         "--fault", action="append", default=[], help="only this one, each round; may be repeated"
     )
     parser.add_argument("--kind", choices=KINDS, help="all faults of this kind, each round")
     given = parser.parse_args(arguments)
-    first = random.randrange(10**6) if given.seed is None else given.seed
+    if given.seed is None:
+        given.seed = random.randrange(10**6)
+    if given.record is None:
+        given.record = Path("var") / f"faults-{given.seed}.jsonl"
+    given.record.parent.mkdir(parents=True, exist_ok=True)
     try:
-        chosen = [named(name) for name in given.fault] + [one for one in FAULTS if one.kind == given.kind]
+        for name in given.fault:
+            named(name)
     except LookupError as error:
         parser.error(str(error))
-    episodes = []
+    if given.table:
+        return _sum_up(given)
+    if given.jobs > 1 and given.lane is None:
+        codes = _run_lanes(given)
+        return max([*codes, _sum_up(given)])
+    _run_rounds(given)
+    return _sum_up(given) if given.lane is None else 0
+
+
+def _run_lanes(given: argparse.Namespace) -> list[int]:
+    """Run the jobs side by side; returns their exit codes."""
+    words = [sys.executable, "-m", "tests.faults", *_words(given)]
+    lanes = [subprocess.Popen([*words, "--lane", str(lane)]) for lane in range(given.jobs)]
+    try:
+        return [lane.wait() for lane in lanes]
+    except BaseException:
+        for lane in lanes:
+            lane.terminate()
+        raise
+
+
+def _words(given: argparse.Namespace) -> list[str]:
+    words = [f"--seed={given.seed}", f"--rounds={given.rounds}", f"--jobs={given.jobs}"]
+    words += [f"--record={given.record}", *(f"--fault={name}" for name in given.fault)]
+    if given.kind:
+        words.append(f"--kind={given.kind}")
+    if given.setup:
+        words.append(f"--setup={given.setup}")
+    return words
+
+
+def _run_rounds(given: argparse.Namespace) -> None:
+    """Run the rounds of this lane that are not written down yet."""
+    done = {line["seed"] for line in record.read([given.record])}
+    seeds = range(given.seed, given.seed + given.rounds)[given.lane or 0 :: given.jobs]
+    lane = "" if given.lane is None else f"[{given.lane}] "
     with RedisServer() as store, RabbitServer() as broker, Servers(store, broker) as servers:
-        for seed in range(first, first + given.rounds):
-            faults = chosen or hand(seed)
+        for seed in seeds:
+            if seed in done:
+                continue
+            setup = setup_of(seed, given.setup)
+            if given.fault or given.kind:
+                chosen = [f for f in FAULTS if f.name in given.fault or f.kind == given.kind]
+                faults = [fault for fault in chosen if fault.fits(setup)]
+            else:
+                faults = hand(setup, seed)
             say(
-                f"round {seed - first + 1} of {given.rounds}, seed {seed}: {', '.join(f.name for f in faults)}"
+                f"{lane}{time.strftime('%H:%M:%S')} round {seed - given.seed + 1} of {given.rounds}, seed {seed}, "
+                f"{setup}: {', '.join(fault.name for fault in faults)}"
             )
-            episode = play(servers, seed, faults, say)
-            episodes.append(episode)
-            report(episode)
-    say(table(episodes))
-    return 1 if any(episode.verdict.violations for episode in episodes) else 0
+            try:
+                episode = play(servers, setup, seed, faults, lambda text: say(lane + text))
+            except NotInHistory as missing:
+                say(f"{lane}  skipped: {missing}")
+                continue
+            line = record.line_of(episode)
+            record.append(given.record, line)
+            for text in record.told(line):
+                say(lane + text)
 
 
-def hand(seed: int) -> list[Fault]:
-    """The faults of the round with this seed; HANDS in a row make up the whole deck, shuffled."""
-    deck = sorted(FAULTS, key=lambda fault: fault.name)
-    random.Random(seed // HANDS).shuffle(deck)
-    return deck[seed % HANDS :: HANDS]
-
-
-def report(episode: Episode) -> None:
-    """Say what one round came to."""
-    verdict = episode.verdict
-    answers = ", ".join(f"{code} {count}" for code, count in verdict.answers.most_common())
-    say(f"  {verdict.requests} requests: {answers}")
-    say(
-        f"  {verdict.messages} messages: {verdict.accepted} accepted, {verdict.lost} lost, {verdict.doubled} doubled, "
-        f"quota difference {verdict.quota_difference}"
-    )
-    for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
-        say(f"  VIOLATION: {violation}")
-    if len(verdict.violations) > _SHOWN_VIOLATIONS:
-        say(f"  … and {len(verdict.violations) - _SHOWN_VIOLATIONS} more")
-    if episode.kept is not None:
-        say(f"  logs and violations are kept in {episode.kept}")
-
-
-def table(episodes: Sequence[Episode]) -> str:
-    """The figures over all rounds, and each fault with its count and its longest recovery; in Markdown."""
-    verdicts = [episode.verdict for episode in episodes]
-    injected = Counter(fault for episode in episodes for fault, _ in episode.recoveries)
-    longest: dict[Fault, float] = {}
-    for episode in episodes:
-        for fault, seconds in episode.recoveries:
-            longest[fault] = max(seconds, longest.get(fault, 0.0))
-    seeds = [episode.seed for episode in episodes]
-    rows: list[tuple[str, object]] = [
-        ("rounds (seeds)", f"{len(episodes)} ({seeds[0]} to {seeds[-1]})"),
-        ("requests", sum(v.requests for v in verdicts)),
-        ("messages", sum(v.messages for v in verdicts)),
-        ("faults injected", injected.total()),
-        ("accepted", sum(v.accepted for v in verdicts)),
-        ("left at OUTCOME_UNKNOWN", sum(v.unknown for v in verdicts)),
-        ("left without an answer", sum(v.unanswered for v in verdicts)),
-        ("replayed answers", sum(v.replayed for v in verdicts)),
-        ("on the queue once more under the same tracking_id", sum(v.repeated for v in verdicts)),
-        ("**accepted and lost**", sum(v.lost for v in verdicts)),
-        ("**doubled**", sum(v.doubled for v in verdicts)),
-        ("**refused and sent anyway**", sum(v.refused_but_sent for v in verdicts)),
-        ("**quota difference**", sum(v.quota_difference for v in verdicts)),
-        ("charges that a fault excuses at most", sum(v.excused for v in verdicts)),
-        ("slowest answer", f"{max(v.slowest_seconds for v in verdicts):.1f} s"),
-        ("longest recovery", f"{max(longest.values(), default=0.0):.1f} s"),
-        ("violations of any kind", sum(len(v.violations) for v in verdicts)),
-    ]
-    lines = ["", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
-    lines += ["| kind | fault | times | longest recovery |", "|---|---|---|---|"]
-    lines += [
-        f"| {fault.kind} | {fault.name} | {injected[fault]} | {longest[fault]:.1f} s |"
-        for fault in sorted(injected, key=lambda fault: (fault.kind, fault.name))
-    ]
-    return "\n".join(lines)
+def _sum_up(given: argparse.Namespace) -> int:
+    lines = record.read([given.record])
+    if not lines:
+        say(f"no round is written down in {given.record}")
+        return 1
+    say(record.table(lines))
+    return 1 if any(line["violations"] for line in lines) else 0
 
 
 def say(text: str) -> None:

@@ -11,56 +11,23 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Self, TypeVar
 
 from tests.faults import stages
-from tests.faults.ledger import RETRYABLE, Attempt, End, Message
+from tests.faults.ledger import OF_A_PROVIDER, RETRYABLE, Attempt, End, Message
+from tests.faults.load import (
+    API_KEYS,
+    CLIENTS,
+    IDEMPOTENCY_KEY,
+    INVALID,
+    KEY_TAIL,
+    PATIENCE_SECONDS,
+    SCARCE,
+    TEXT,
+    VALID,
+    reworded,
+)
 from tests.faults.sender import Sender
 
 T = TypeVar("T")
 
-TEXT = "Words that may stand nowhere but in the envelope"
-KEY_TAIL = "-9876543210-an-api-key"
-IDEMPOTENCY_KEY = "an-idempotency-key"
-
-METERED, FREE, ROTATED, SCARCE = "metered", "free", "rotated", "scarce"
-LIMIT = 1_000_000
-SCARCE_LIMIT = 60
-
-CLIENTS: dict[str, dict[str, Any]] = {
-    METERED + KEY_TAIL: {"name": METERED, "daily_quota": LIMIT},
-    FREE + KEY_TAIL: {"name": FREE},
-    ROTATED + KEY_TAIL: {"name": ROTATED, "daily_quota": LIMIT},
-    "renewed" + KEY_TAIL: {"name": ROTATED, "daily_quota": LIMIT},
-    SCARCE + KEY_TAIL: {"name": SCARCE, "daily_quota": SCARCE_LIMIT},
-}
-NAMES = (METERED, FREE, ROTATED, SCARCE)
-
-PROVIDERS: dict[str, dict[str, Any]] = {
-    "alpha": {"aliases": ["a", "First"]},
-    "beta": {"aliases": ["b"]},
-    "off": {"is_active": False},
-}
-
-_API_KEYS = (
-    *[METERED + KEY_TAIL] * 9,
-    *[FREE + KEY_TAIL] * 5,
-    *[ROTATED + KEY_TAIL] * 2,
-    *["renewed" + KEY_TAIL] * 2,
-)
-_VALID: tuple[dict[str, Any], ...] = (
-    {},
-    {},
-    {},
-    {"providers": ["a"]},
-    {"providers": ["First", "b"]},
-    {"ttl_seconds": 600},
-)
-_INVALID: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"to": "12"}, "INVALID_PAYLOAD"),
-    ({"providers": ["nobody"]}, "UNKNOWN_PROVIDER"),
-    ({"providers": ["off"]}, "PROVIDER_DISABLED"),
-)
-
-# How long a gateway may take: 10 s for a body, 10 s from there on, and some for a machine that has more to do.
-PATIENCE_SECONDS = 15.0
 _SETTLE_SECONDS = 90.0
 _CALL_SECONDS = 120.0
 
@@ -68,8 +35,9 @@ _CALL_SECONDS = 120.0
 class Driver:
     """Sends until it is stopped, from an event loop in a thread of its own.
 
-    ``ports`` are the gateways', each as good as the other. Everything that it has sent stands in ``messages``. A
-    gateway in ``avoided`` gets nothing new; ``patience_seconds`` bounds each attempt.
+    ``ports`` are the gateways', each as good as the other. Everything that it has sent stands in ``messages``, and in
+    ``attempts`` in the order in which the attempts ended. A gateway in ``avoided`` gets nothing new;
+    ``patience_seconds`` bounds each attempt at the gateway of this number.
     """
 
     def __init__(self, ports: Sequence[int], seed: int, concurrency: int, pause_seconds: float) -> None:
@@ -78,7 +46,8 @@ class Driver:
         self.pause_seconds = pause_seconds
         self.messages: list[Message] = []
         self.avoided: set[int] = set()
-        self.patience_seconds = PATIENCE_SECONDS
+        self.patience_seconds = [PATIENCE_SECONDS] * len(ports)
+        self.attempts: list[Attempt] = []
         self.last_accepted = [0.0] * len(ports)
         self._random = random.Random(seed)
         self._run_id = f"{seed}-{self._random.randrange(16**8):08x}"
@@ -146,13 +115,13 @@ class Driver:
         }
         expected = None
         if not valid and choose.random() < 0.06:
-            changed, expected = choose.choice(_INVALID)
+            changed, expected = choose.choice(INVALID)
             members |= changed
         else:
-            members |= choose.choice(_VALID)
+            members |= choose.choice(VALID)
         if api_key is None:
             is_scarce = not valid and choose.random() < 0.05
-            api_key = SCARCE + KEY_TAIL if is_scarce else choose.choice(_API_KEYS)
+            api_key = SCARCE + KEY_TAIL if is_scarce else choose.choice(API_KEYS)
         if keyed is None:
             keyed = choose.random() < 0.6
         key = f"{IDEMPOTENCY_KEY}-{self._run_id}-{number}" if keyed else None
@@ -180,7 +149,9 @@ class Driver:
             self._crash = None
         self._in_flight += 1
         try:
-            attempt = await sender.send(headers, message.body, self.patience_seconds)
+            body = self._reworded(message)
+            attempt = await sender.send(headers, body, self.patience_seconds[sender.gateway])
+            attempt.is_reworded = body != message.body
         finally:
             self._in_flight -= 1
         self.note(message, attempt)
@@ -189,6 +160,7 @@ class Driver:
     def note(self, message: Message, attempt: Attempt) -> None:
         """Put an attempt on record."""
         message.attempts.append(attempt)
+        self.attempts.append(attempt)
         if attempt.is_accepted and attempt.may_have_published:
             self.last_accepted[attempt.gateway] = max(self.last_accepted[attempt.gateway], attempt.began)
 
@@ -239,7 +211,7 @@ class Driver:
                 await asyncio.sleep(self._random.uniform(0.1, 0.4))
                 await self.attempt(message)
             self.settle_later(message)
-            if message.is_accepted and message.key is not None and self._random.random() < 0.05:
+            if message.is_settled and message.key is not None and self._random.random() < 0.05:
                 self._beside(self._ask_again(message))
             await asyncio.sleep(self._random.uniform(0, 2 * self.pause_seconds))
 
@@ -247,12 +219,15 @@ class Driver:
         while not message.is_settled:
             answer = message.attempts[-1].answer
             told_seconds = 0.3 if answer is None else min(answer.retry_after_seconds, 1.0)
+            if answer is not None and answer.code in OF_A_PROVIDER:
+                told_seconds = 1.0
             await asyncio.sleep(max(0.1, told_seconds) * self._random.uniform(0.5, 1.0))
             await self.attempt(message)
 
     async def _ask_again(self, message: Message) -> None:
         await asyncio.sleep(self._random.uniform(0.0, 3.0))
         await self.attempt(message)
+        await self._settle(message)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -263,6 +238,12 @@ class Driver:
         self._retries.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._bugs.append(error)
+
+    def _reworded(self, message: Message) -> bytes:
+        """What this attempt sends: under a key, a retry's payload need only be equal to the first one's."""
+        if message.key is None or not message.attempts or self._random.random() < 0.5:
+            return message.body
+        return reworded(message.body, self._random)
 
     def _reaches(self, message: Message, point: str, wanted: int, gateway: int) -> bool:
         """Whether a request for this message comes to this point in this gateway."""

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+OF_A_PROVIDER = ("PROVIDER_DISABLED", "ALL_PROVIDERS_DISABLED")
 RETRYABLE = ("SERVICE_UNAVAILABLE", "NO_PROVIDER_AVAILABLE", "REQUEST_TIMEOUT")
 
 
@@ -72,6 +73,8 @@ class Attempt:
     ended: float
     end: End
     answer: Answer | None = None
+    is_reworded: bool = False
+    """Whether its body was equal to the first attempt's, and not byte for byte the same."""
 
     @property
     def code(self) -> str | None:
@@ -87,6 +90,10 @@ class Attempt:
         if self.answer is None:
             return self.end in (End.LOST, End.TIMED_OUT, End.ABANDONED)
         return not self.answer.is_replay and self.code in ("ACCEPTED", "OUTCOME_UNKNOWN")
+
+    def overlaps(self, began: float, ended: float) -> bool:
+        """Whether it was under way at some moment between these times."""
+        return self.began <= ended and began <= self.ended
 
     @property
     def is_refused(self) -> bool:
@@ -134,6 +141,9 @@ class Message:
             return self.key is None
         if last.code in RETRYABLE:
             return self.gives_up
+        if last.code in OF_A_PROVIDER and self.expected is None:
+            # A provider that is out comes back.
+            return self.gives_up or last.answer.is_replay
         return last.code != "IDEMPOTENCY_IN_PROGRESS"
 
 
@@ -146,19 +156,33 @@ class Kind(enum.Enum):
     """A gateway was told to end, ended, and was started again."""
     BROKER = enum.auto()
     """The broker, or the way to it, was broken."""
+    STORE = enum.auto()
+    """The store, or the way to it, was broken, or gateways had yet to notice that it is mended."""
     FLUSHED = enum.auto()
     """The store forgot everything at some moment between these two times."""
     ROLLED_BACK = enum.auto()
     """The store forgot what it was told between some moment in this time and its end, or nothing."""
+    CLOCK = enum.auto()
+    """The gateways' wall clock went forward or back at some moment between these two times."""
+    SWITCHED_OFF = enum.auto()
+    """A provider that is switched on otherwise was off in a gateway."""
+    LOWERED = enum.auto()
+    """A client's quota was lower in a gateway than it is otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened between two times (monotonic seconds)."""
+    """Something that happened between two times (monotonic seconds), to one gateway or to all of them."""
 
     kind: Kind
     began: float
     ended: float
+    gateway: int | None = None
+
+    def met(self, attempt: Attempt, after_seconds: float = 0.0) -> bool:
+        """Whether the attempt, which may go on for so long after its sender has gone, was under way at its gateway."""
+        is_there = self.gateway is None or self.gateway == attempt.gateway
+        return is_there and self.overlaps(attempt.began, attempt.ended + after_seconds)
 
     def overlaps(self, began: float, ended: float) -> bool:
         return self.began <= ended and began <= self.ended

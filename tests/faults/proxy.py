@@ -13,9 +13,11 @@ import struct
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.support.servers import HOST, free_port
+
+T = TypeVar("T")
 
 _CHUNK = 65536
 _TICK_SECONDS = 0.02
@@ -61,6 +63,10 @@ class Proxy:
         self._stalled = Direction(0)
         self._dripping = Direction(0)
         self._bytes_a_second = 0
+        self.held = 0
+        """So many pieces had to wait because of ``stall``."""
+        self.dripped = 0
+        """So many pieces were passed on because of ``drip``."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -93,20 +99,20 @@ class Proxy:
 
         self._run(do())
 
-    def cut(self) -> None:
-        """End every connection there is by RST, to both sides; whatever was on its way is gone."""
-        self._run(self._cut())
+    def cut(self) -> int:
+        """End every connection there is by RST, to both sides; whatever was on its way is gone. Returns how many."""
+        return self._run(self._cut())
 
-    def half_close(self, direction: Direction) -> None:
-        """Say on every connection that nothing more will come this way; the other way stays open."""
-        self._run(self._half_close(direction))
+    def half_close(self, direction: Direction) -> int:
+        """Say on every connection that nothing more will come this way; the other way stays open. Returns how many."""
+        return self._run(self._half_close(direction))
 
     def refuse(self) -> None:
         """Refuse new connections; those that there are stay."""
         self._run(self._refuse())
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_SECONDS)
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_SECONDS)
 
     async def _listen(self) -> None:
         if self._listener is None:
@@ -129,14 +135,16 @@ class Proxy:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _cut(self) -> None:
+    async def _cut(self) -> int:
         for pipe in self._pipes:
             _reset(pipe.writer)
+        return len(self._pipes) // 2
 
-    async def _half_close(self, direction: Direction) -> None:
-        for pipe in list(self._pipes):
-            if pipe.direction in direction:
-                pipe.end()
+    async def _half_close(self, direction: Direction) -> int:
+        ended = [pipe for pipe in self._pipes if pipe.direction in direction and not pipe.is_ended]
+        for pipe in ended:
+            pipe.end()
+        return len(ended)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -171,9 +179,11 @@ class Proxy:
             data = await pipe.reader.read(_CHUNK)
             while data:
                 # It may have begun while we waited for the data.
+                self.held += pipe.direction in self._stalled
                 await self._not_stalled(pipe)
                 size = len(data)
                 if pipe.direction in self._dripping:
+                    self.dripped += 1
                     await asyncio.sleep(_TICK_SECONDS)
                     size = max(1, int(self._bytes_a_second * _TICK_SECONDS))
                 if not pipe.is_ended:

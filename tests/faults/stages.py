@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.context import Context
 from pipeline.stage import Stage
+from tests.faults import clock as clock  # The processes that have these stages follow it.
 
 HEADER = "X-Crash"
 
@@ -74,19 +76,13 @@ class Charged(Stage):
             _crash()
 
 
-PIPELINE = ",".join(
-    (
-        f"{__name__}:Outermost",
-        "auth",
-        "idempotency",
-        f"{__name__}:Claimed",
-        "validation",
-        "provider_gate",
-        "quota",
-        f"{__name__}:Charged",
-    )
-)
-"""The default order, with these in between."""
+
+def pipeline(order: Sequence[str]) -> str:
+    """The order as PIPELINE names it, with these stages in between."""
+    names = [f"{__name__}:Outermost"]
+    for name in order:
+        names += [name, f"{__name__}:Claimed"] if name == "idempotency" else [name]
+    return ",".join([*names, f"{__name__}:Charged"])
 
 
 def _point(scope: Scope) -> str | None:

@@ -1,4 +1,4 @@
-"""One episode: two gateways as users start them, servers of its own behind proxies, senders, and then the verdict."""
+"""What a fault may break: servers, the legs to them, gateways as users start them, and senders; and what was noted."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ import asyncio
 import contextlib
 import json
 import random
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import aiormq
 import httpx
 import redis
 
-from gateway.redis import packing
-from gateway.redis.keys import Keys
-from pipeline.facts import derive_tracking_id
-from tests.faults import oracle, stages
-from tests.faults.driver import CLIENTS, NAMES, PROVIDERS, Driver
-from tests.faults.ledger import Kind, Mark
-from tests.faults.oracle import Run, Verdict
-from tests.faults.proxy import Proxy
+from tests.faults import clock, private, releases, stages
+from tests.faults.driver import Driver
+from tests.faults.ledger import Attempt, Kind, Mark
+from tests.faults.load import CLIENTS, PROVIDERS
+from tests.faults.oracle import Run, quota_difference
+from tests.faults.servers import Servers
+from tests.faults.setups import Setup
+from tests.faults.state import State
 from tests.support.broker import channel_of, consume, remove_topology
-from tests.support.gateways import Backend, Gateway
-from tests.support.servers import HOST, RabbitServer, RedisServer
+from tests.support.gateways import Gateway
 
 GATEWAYS = 2
 CONCURRENCY = 12
@@ -37,80 +35,50 @@ PAUSE_SECONDS = 0.03
 
 _RECOVERY_SECONDS = 60.0
 _SETTLED_QUOTA_SECONDS = 20.0
-_BETWEEN_SECONDS = 0.7
-# What requests end by while something is broken; any other exception in a log is a bug.
-_FAILURES = {
-    "BrokerRefused",
-    "BrokerUnknown",
-    "CancelledError",
-    "Refused",
-    "StoreUnavailable",
-    "TimeoutError",
-    "Unconfirmed",
-    "Unroutable",
-}
+_ALLOW = '[stage.idempotency]\non_store_error = "allow"\n\n[stage.quota]\non_store_error = "allow"\n'
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is broken and mended again while the load goes on; ``kind`` says what is."""
+    """Something that is broken and mended again while the load goes on; ``kind`` says what is.
+
+    ``fits`` tells whether it can happen in a setup.
+    """
 
     kind: str
     name: str
     inject: Callable[[World], None]
-
-
-@dataclass
-class Episode:
-    """What an episode came to. ``recoveries`` holds each fault and the seconds, in their order."""
-
-    seed: int
-    verdict: Verdict
-    recoveries: list[tuple[Fault, float]] = field(default_factory=list)
-    kept: Path | None = None
-
-
-class Servers:
-    """Redis and RabbitMQ, started once for many episodes, each behind a proxy."""
-
-    def __init__(self, store: RedisServer, broker: RabbitServer) -> None:
-        self.store = store
-        self.broker = broker
-        self.store_leg = Proxy(store.port)
-        self.broker_leg = Proxy(broker.port)
-
-    def __enter__(self) -> Self:
-        self.store_leg.__enter__()
-        self.broker_leg.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.store_leg.__exit__()
-        self.broker_leg.__exit__()
-
-    def backend(self) -> Backend:
-        """URLs through the proxies, and names that nobody has used before."""
-        return Backend(
-            "faults",
-            f"redis://{HOST}:{self.store_leg.port}/0",
-            f"amqp://guest:guest@{HOST}:{self.broker_leg.port}/",
-        )
+    fits: Callable[[Setup], bool] = lambda setup: True
 
 
 class World:
-    """What a fault may break: servers, the legs to them, gateways, the senders' manners; and what it has to note."""
+    """Two gateways under load, and all that they depend on. ``root`` holds the source that they run."""
 
-    def __init__(self, servers: Servers, seed: int, directory: Path) -> None:
+    def __init__(
+        self, servers: Servers, setup: Setup, seed: int, directory: Path, root: Path = releases.ROOT
+    ) -> None:
         self.servers = servers
+        self.setup = setup
         self.seed = seed
         self.random = random.Random(seed)
         self.directory = directory
         self.backend = servers.backend()
+        self.clock_path = directory / "clock"
+        if setup.is_embedded:
+            self.backend.redis_url = self.backend.rabbitmq_url = f"embedded:{directory / 'gateway.db'}"
         self.marks: list[Mark] = []
+        self.shifts: list[tuple[float, int]] = [(0.0, 0)]
+        """From when on (monotonic seconds) the gateways' clock is how many seconds ahead."""
         self.violations: list[str] = []
         self.taken: list[dict[str, Any]] = []
         self.restarts: list[float] = []
-        self.gateways = [Gateway(directory, self._environ()) for _ in range(GATEWAYS)]
+        self._fault: Fault | None = None
+        self._checks = 0
+        self._must_meet: list[tuple[str, Callable[[Attempt], bool]]] = []
+        self.gateways = [
+            Gateway(directory, self._environ(number, root), setup.workers) for number in range(GATEWAYS)
+        ]
+        self.state = State(self.backend, servers, self.spools())
         ports = [gateway.port for gateway in self.gateways]
         self.driver = Driver(ports, seed, CONCURRENCY, PAUSE_SECONDS)
 
@@ -119,14 +87,18 @@ class World:
         """The name of the queue, of its exchange, and the prefix of the counters."""
         return self.backend.queue
 
+    def spools(self) -> list[Path]:
+        """The file of each gateway's spool."""
+        return [self.directory / f"spool-{number}.db" for number in range(GATEWAYS) if self.setup.has_spool]
+
     @contextlib.contextmanager
-    def marked(self, kind: Kind) -> Iterator[None]:
-        """Note that this happens now."""
+    def marked(self, kind: Kind, gateway: int | None = None) -> Iterator[None]:
+        """Note that this happens now, to this gateway or to all."""
         began = time.monotonic()
         try:
             yield
         finally:
-            self.marks.append(Mark(kind, began, time.monotonic()))
+            self.marks.append(Mark(kind, began, time.monotonic(), gateway))
 
     def sleep(self, least: float, most: float) -> None:
         """Let the load go on for a while."""
@@ -147,11 +119,14 @@ class World:
 
     def take_queue(self) -> None:
         """Take everything off the queue, as Server B would, and remember it."""
+        if self.setup.is_embedded:
+            self.taken += self.backend.take_all()
+            return
         found = asyncio.run(consume(self.servers.broker.url, self.queue))
         self.taken += [json.loads(body) for _, body in found]
         for properties, body in found:
             whole = body + repr(list(properties)).encode()
-            self.violations += oracle.private(whole, "an envelope", oracle.SECRET)
+            self.violations += private.found_in(whole, "an envelope", private.SECRET)
             if properties.message_id != json.loads(body)["tracking_id"] or properties.delivery_mode != 2:
                 self.violations.append("an envelope's properties are not those of the contract")
 
@@ -160,18 +135,53 @@ class World:
         self.restarts.append(time.monotonic())
         self.gateways[gateway].start(ready=False)
 
+    def move_clock(self, seconds: int) -> None:
+        """Have the gateways' clock be so far ahead of the machine's from now on, or below 0 behind it."""
+        with self.marked(Kind.CLOCK):
+            clock.set_ahead(self.clock_path, seconds)
+            self.shifts.append((time.monotonic(), seconds))
+
+    # Whether a fault bit.
+
+    def check(self, has_bitten: object, what: str) -> None:
+        """Note whether the fault has done what it is for; a fault that has not fails the round."""
+        self._checks += 1
+        if not has_bitten:
+            assert self._fault is not None
+            self.violations.append(f"the fault '{self._fault.name}' did not bite: {what}")
+
+    def must_meet(self, what: str, meets: Callable[[Attempt], bool]) -> None:
+        """Have the fault be one that did not bite unless it was met by such an attempt."""
+        self._must_meet.append((what, meets))
+
     def inject(self, fault: Fault) -> float:
         """Break and mend; returns how many seconds later every gateway was ready and accepted messages again.
 
-        What is mended is whole when the fault returns; a gateway that it has started again counts from its start.
+        What is mended is whole when the fault returns; a gateway that it has started again counts from its start. With a
+        spool it has to be empty again, too.
         """
         # A gateway that is killed takes its metrics with it.
         self._search_metrics()
         self.restarts.clear()
+        self._must_meet.clear()
+        self._fault, self._checks = fault, 0
+        first = len(self.driver.attempts)
+        injected = time.monotonic()
         fault.inject(self)
-        began = min(self.restarts, default=time.monotonic())
+        mended = time.monotonic()
+        recovery = self._wait_for_recovery(min(self.restarts, default=mended))
+        if fault.kind == "store":
+            self.marks.append(Mark(Kind.STORE, injected, time.monotonic()))
+        met = [attempt for attempt in self.driver.attempts[first:] if attempt.overlaps(injected, mended)]
+        for what, meets in [*self._must_meet, ("no request met it", lambda attempt: True)]:
+            self.check(any(map(meets, met)), what)
+        if self._checks == 1:
+            self.violations.append(f"the fault '{fault.name}' does not check that it bites")
+        return recovery
+
+    def _wait_for_recovery(self, began: float) -> float:
         waiting = set(range(GATEWAYS))
-        while waiting:
+        while waiting or self.state.spooled():
             waiting = {
                 gateway
                 for gateway in waiting
@@ -179,28 +189,32 @@ class World:
             }
             if time.monotonic() - began > _RECOVERY_SECONDS:
                 self.violations.append(
-                    f"gateways {sorted(waiting)} did not recover in {_RECOVERY_SECONDS:g} s"
+                    f"gateways {sorted(waiting)} did not recover in {_RECOVERY_SECONDS:g} s; "
+                    f"{self.state.spooled()} messages wait in spools"
                 )
                 break
             time.sleep(0.02)
         return time.monotonic() - began
 
-    def used(self) -> dict[str, int]:
-        """How many messages are counted, by client, over all days of the run."""
-        used = dict.fromkeys(NAMES, 0)
-        with self.direct_redis() as client:
-            for name in NAMES:
-                for key in client.scan_iter(f"{self.queue}:{{{name}}}:20*"):
-                    used[name] += int(client.get(key) or 0)
-        return used
+    # From the start to the end.
 
-    def _environ(self) -> dict[str, str]:
-        return {
+    def _environ(self, number: int, root: Path) -> dict[str, str]:
+        clock.set_ahead(self.clock_path, 0)
+        environ = {
             **self.backend.environ(),
             "CLIENT_CONFIG": json.dumps(CLIENTS),
             "PROVIDERS_CONFIG": json.dumps(PROVIDERS),
-            "PIPELINE": stages.PIPELINE,
+            "PIPELINE": stages.pipeline(self.setup.order),
+            "PYTHONPATH": str(releases.earlier() if self.setup.is_mixed and number == 0 else root),
+            clock.VARIABLE: str(self.clock_path),
         }
+        if self.setup.has_spool:
+            environ["RABBITMQ_SPOOL"] = str(self.spools()[number])
+        if self.setup.allows:
+            policies = self.directory / "gateway.toml"
+            policies.write_text(_ALLOW, encoding="utf-8")
+            environ["GATEWAY_CONFIG"] = str(policies)
+        return environ
 
     def start(self) -> None:
         """Start the gateways, and return when they are ready."""
@@ -212,47 +226,43 @@ class World:
     def collect(self) -> Run:
         """Everything that there is to judge, once it is all quiet; gives counters time to be put right."""
         self.take_queue()
-        run = Run(self.driver.messages, self.marks, self.taken, self.used())
         deadline = time.monotonic() + _SETTLED_QUOTA_SECONDS
-        while any(oracle.quota_difference(run).values()) and time.monotonic() < deadline:
+        while any(quota_difference(self._run()).values()) and time.monotonic() < deadline:
             time.sleep(0.5)
-            run = Run(self.driver.messages, self.marks, self.taken, self.used())
         # What the broker stored late is on the queue by now.
         self.take_queue()
-        dead = asyncio.run(consume(self.servers.broker.url, f"{self.queue}.dead"))
-        if dead:
-            self.violations.append(f"{len(dead)} messages were dead-lettered")
-        return run
+        if not self.setup.is_embedded:
+            dead = asyncio.run(consume(self.servers.broker.url, f"{self.queue}.dead"))
+            if dead:
+                self.violations.append(f"{len(dead)} messages were dead-lettered")
+        return self._run()
+
+    def _run(self) -> Run:
+        return Run(
+            self.driver.messages,
+            self.marks,
+            self.taken,
+            self.state.used(),
+            self.setup,
+            self.shifts,
+            private.unstored(self.gateways),
+        )
 
     def search_for_private_data(self) -> None:
         """Look for what may stand nowhere but in the envelope; and for bugs that were logged."""
         self._search_metrics()
         for gateway in self.gateways:
-            for line in gateway.log_path.read_bytes().splitlines():
-                self.violations += oracle.private(line, f"the log: {line[:200]!r}")
-                self.violations += _bug(line)
+            self.violations += private.logged(gateway)
         for file in self.servers.store.directory.rglob("*.aof"):
-            self.violations += oracle.private(file.read_bytes(), "Redis")
-        for answer in self._stored_answers():
-            self.violations += oracle.private(answer, f"a stored answer: {answer[:200]!r}")
+            self.violations += private.found_in(file.read_bytes(), "Redis")
+        for answer in self.state.stored_answers(self.driver.messages):
+            self.violations += private.found_in(answer, f"a stored answer: {answer[:200]!r}")
 
     def _search_metrics(self) -> None:
         for gateway in self.gateways:
             # One that has not recovered is complained of elsewhere.
             with contextlib.suppress(httpx.TransportError):
-                self.violations += oracle.private(gateway.http.get("/metrics").content, "the metrics")
-
-    def _stored_answers(self) -> Iterator[bytes]:
-        """The answers that Redis keeps, as they were before they were packed: what is deflated hides what it holds."""
-        keys = Keys(self.queue)
-        with self.direct_redis() as client:
-            for message in self.driver.messages:
-                if message.key is None:
-                    continue
-                fingerprint, packed = client.hmget(keys.claim(message.client, message.key), "f", "r")
-                if packed is not None:
-                    tracking_id = derive_tracking_id(message.client, message.key, fingerprint)
-                    yield packing.unpack(packed, tracking_id)
+                self.violations += private.found_in(gateway.http.get("/metrics").content, "the metrics")
 
     def end(self) -> None:
         """End the gateways as an operator does, and remove what they have declared."""
@@ -269,61 +279,8 @@ class World:
                 gateway.kill()
 
 
-def play(
-    servers: Servers, seed: int, faults: Sequence[Fault], say: Callable[[str], None] = lambda _: None
-) -> Episode:
-    """Inject these faults one after the other under load, and judge what came of it."""
-    directory = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-"))
-    world = World(servers, seed, directory)
-    recoveries: list[tuple[Fault, float]] = []
-    try:
-        world.start()
-        with world.driver:
-            world.sleep(_BETWEEN_SECONDS, 2 * _BETWEEN_SECONDS)
-            for fault in faults:
-                began = time.monotonic()
-                recovery = world.inject(fault)
-                recoveries.append((fault, recovery))
-                say(f"  {fault.name}: {time.monotonic() - began:.1f} s, recovered in {recovery:.2f} s")
-                world.sleep(_BETWEEN_SECONDS, 2 * _BETWEEN_SECONDS)
-            world.driver.finish()
-            run = world.collect()
-        world.search_for_private_data()
-        world.end()
-        verdict = oracle.judge(run)
-        verdict.violations += sorted(set(world.violations))
-    finally:
-        servers.store_leg.heal()
-        servers.broker_leg.heal()
-        world.close()
-    episode = Episode(seed, verdict, recoveries)
-    if verdict.violations:
-        (directory / "violations.txt").write_text("\n".join(verdict.violations), encoding="utf-8")
-        episode.kept = directory
-    else:
-        for file in directory.iterdir():
-            file.unlink()
-        directory.rmdir()
-    return episode
-
-
 def _is_ready(gateway: Gateway) -> bool:
     try:
         return httpx.get(f"{gateway.url}/readyz", timeout=2).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _bug(line: bytes) -> list[str]:
-    """What a log line tells of a bug: it is no JSON, or an error that is none of the failures that are known."""
-    try:
-        entry = json.loads(line)
-        level = entry["level"]
-    except (ValueError, KeyError, TypeError):
-        return [f"a log line that is no JSON object: {line[:300]!r}"]
-    raised = {part for part in entry.get("exception", "").splitlines() if not part.startswith(" ")}
-    # The library calls an error what is a lost connection to the gateway.
-    is_of_library = entry.get("logger") == "aiormq.connection"
-    if level not in ("ERROR", "CRITICAL") or (raised and raised <= _FAILURES) or is_of_library:
-        return []
-    return [f"logged as {level}: {line[:1500]!r}"]

@@ -1,0 +1,96 @@
+"""Operators change the configuration and the clock while senders retry."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from tests.faults.injections.deck import OPERATOR, fault
+from tests.faults.ledger import OF_A_PROVIDER, Kind
+from tests.faults.load import CLIENTS, PROVIDERS, ROTATED
+from tests.faults.world import World
+
+# Always another day but for the hour around midnight, and never so far that an answer is older than its time to live.
+_AHEAD_SECONDS = 23 * 3600
+
+
+@contextlib.contextmanager
+def _configured(world: World, kind: Kind, variable: str, document: dict[str, Any]) -> Iterator[None]:
+    """Both gateways have this configuration inside the ``with``, one restarted after the other, and the old one after."""
+    before = world.gateways[0].environ[variable]
+    with world.marked(kind):
+        _roll_out(world, variable, json.dumps(document))
+        yield
+        _roll_out(world, variable, before)
+
+
+def _roll_out(world: World, variable: str, value: str) -> None:
+    # A recovery counts from the last roll-out.
+    world.restarts.clear()
+    for number, gateway in enumerate(world.gateways):
+        gateway.environ[variable] = value
+        with world.marked(Kind.STOPPED, number):
+            code = gateway.stop()
+            if code != 0:
+                world.violations.append(f"SIGTERM ended the gateway with exit code {code}")
+            world.restart(number)
+
+
+@fault(OPERATOR, fits=lambda setup: not setup.is_mixed)
+def provider_switched_off(world: World) -> None:
+    """Retries meet a gate that refuses what it let through before; and the provider comes back."""
+    providers = deepcopy(PROVIDERS)
+    providers["alpha"]["is_active"] = False
+    with _configured(world, Kind.SWITCHED_OFF, "PROVIDERS_CONFIG", providers):
+        world.sleep(1.0, 2.0)
+    world.must_meet("no request was refused for it", lambda attempt: attempt.code in OF_A_PROVIDER)
+
+
+@fault(OPERATOR)
+def quota_lowered(world: World) -> None:
+    """It holds at once: what is over it already gets nothing more."""
+    clients = deepcopy(CLIENTS)
+    for entry in clients.values():
+        if entry["name"] == ROTATED:
+            entry["daily_quota"] = 1
+    with _configured(world, Kind.LOWERED, "CLIENT_CONFIG", clients):
+        began = time.monotonic()
+        world.sleep(1.0, 2.0)
+        ended = time.monotonic()
+    # Resumed claims are charged already, and a store that is passed over counts nothing.
+    fresh = [
+        message
+        for message in world.driver.messages
+        if message.client == ROTATED and message.attempts and message.attempts[0].began > began
+    ]
+    accepted = [m for m in fresh if m.is_accepted and all(a.ended < ended for a in m.attempts)]
+    if len(accepted) > 1:
+        world.violations.append(f"{len(accepted)} messages accepted of a quota that was lowered to 1")
+    world.must_meet("no request was over it", lambda attempt: attempt.code == "TOO_MANY_REQUESTS")
+
+
+@fault(OPERATOR, fits=lambda setup: not setup.is_mixed and not setup.has_spool)
+def clock_set_forward(world: World) -> None:
+    _move(world, _AHEAD_SECONDS)
+
+
+@fault(OPERATOR, fits=lambda setup: not setup.is_mixed and not setup.has_spool)
+def clock_set_back(world: World) -> None:
+    _move(world, -_AHEAD_SECONDS)
+
+
+def _move(world: World, seconds: int) -> None:
+    world.move_clock(seconds)
+    for gateway in world.gateways:
+        told = datetime.fromisoformat(httpx.get(f"{gateway.url}/nothing").json()["timestamp"])
+        off = told - datetime.now(told.tzinfo) - timedelta(seconds=seconds)
+        world.check(abs(off) < timedelta(seconds=60), "a gateway's clock has not moved")
+    world.sleep(1.0, 3.0)
+    world.move_clock(0)
