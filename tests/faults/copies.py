@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tests.faults.ledger import OF_A_PROVIDER, Attempt, Kind, Mark, Message
+from tests.faults.ledger import OF_A_PROVIDER, Attempt, End, Kind, Mark, Message
 from tests.faults.setups import Setup
 
 # A message that RabbitMQ has not confirmed for so long goes to the spool.
@@ -61,6 +61,8 @@ def misplaced(
         elif ids and _is_refused_in_the_end(message, marks, setup):
             yield "refused_but_sent", "on the queue, and called refused in the end"
         return
+    if ids and _is_cut_off(message, marks):
+        yield None, "on the queue, and SIGTERM cut off its answer"
     if len(ids) > len(told.accepted | told.unknown) + told.unheard:
         yield "doubled", f"on the queue under {len(ids)} tracking ids"
     if ids & told.refused or len(ids - told.accepted - told.unknown) > told.unheard:
@@ -70,18 +72,23 @@ def misplaced(
 def _is_refused_in_the_end(message: Message, marks: Sequence[Mark], setup: Setup) -> bool:
     """Whether the last word on a message that may be on the queue is a refusal, and nothing explains why.
 
-    A store that has forgotten the claim, or that is passed over, cannot know better. Where the gate stands before the
-    claim it judges retries, too: the gateway warns of that.
+    A store that has forgotten the claim, or that is passed over, cannot know better.
     """
     last = message.attempts[-1]
     if last.code not in _FINAL or message.is_accepted or message.expected is not None:
-        return False
-    if setup.gate_comes_first and last.code in OF_A_PROVIDER:
         return False
     excuses = {Kind.FLUSHED, Kind.ROLLED_BACK} | ({Kind.STORE} if setup.allows else set())
     return not any(
         mark.kind in excuses and mark.overlaps(message.attempts[0].began, last.ended) for mark in marks
     )
+
+
+def _is_cut_off(message: Message, marks: Sequence[Mark]) -> bool:
+    """Whether a request was served and lost its answer although its gateway was only told to end."""
+    if len(message.attempts) != 1 or message.attempts[0].end is not End.LOST:
+        return False
+    met = {mark.kind for mark in marks if mark.met(message.attempts[0])}
+    return Kind.STOPPED in met and Kind.DIED not in met
 
 
 class Most(NamedTuple):

@@ -7,7 +7,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from tests.faults import stages
@@ -27,6 +28,24 @@ from tests.faults.load import (
 from tests.faults.sender import Sender
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Crash:
+    """What the next fitting request is to do to its gateway, and at which point."""
+
+    point: str
+    gateway: int
+    header: str
+    wanted: Callable[[Message], bool]
+
+    def is_reached_by(self, message: Message, gateway: int) -> bool:
+        """Whether a request for this message comes to this point in this gateway."""
+        if gateway != self.gateway or message.expected is not None or message.client == SCARCE:
+            return False
+        has_point = message.key is not None or self.point not in (stages.BEGIN, stages.COMPLETE)
+        return has_point and self.wanted(message)
+
 
 _SETTLE_SECONDS = 90.0
 _CALL_SECONDS = 120.0
@@ -51,13 +70,16 @@ class Driver:
         self.last_accepted = [0.0] * len(ports)
         self._random = random.Random(seed)
         self._run_id = f"{seed}-{self._random.randrange(16**8):08x}"
-        self._crash: tuple[str, int] | None = None
+        self._crash: _Crash | None = None
+        self.crashed: Message | None = None
+        """The last message of which a request was to end or stop a gateway."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="driver", daemon=True)
         self._ending = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
         self._retries: set[asyncio.Task[None]] = set()
         self._bugs: list[BaseException] = []
+        self._last_key = ("", "")
         self._in_flight = 0
         self._gate = asyncio.Event()
 
@@ -84,9 +106,15 @@ class Driver:
         """Go on after ``hold``."""
         self._loop.call_soon_threadsafe(self._gate.set)
 
-    def crash(self, point: str, gateway: int) -> None:
-        """Have a next request to this gateway end it at this point."""
-        self._crash = (point, gateway)
+    def crash(
+        self,
+        point: str,
+        gateway: int,
+        header: str = stages.CRASH,
+        wanted: Callable[[Message], bool] = lambda message: True,
+    ) -> None:
+        """Have a next request to this gateway, of a message that is wanted, end or stop it at this point."""
+        self._crash = _Crash(point, gateway, header, wanted)
 
     def crash_no_more(self) -> None:
         """Have no request end anything any more."""
@@ -124,12 +152,20 @@ class Driver:
             api_key = SCARCE + KEY_TAIL if is_scarce else choose.choice(API_KEYS)
         if keyed is None:
             keyed = choose.random() < 0.6
-        key = f"{IDEMPOTENCY_KEY}-{self._run_id}-{number}" if keyed else None
+        key = self._key(CLIENTS[api_key]["name"], number) if keyed else None
         body = json.dumps(members).encode()
         gives_up = not valid and choose.random() < 0.4
         message = Message(number, CLIENTS[api_key]["name"], api_key, key, body, expected, gives_up)
         self.messages.append(message)
         return message
+
+    def _key(self, client: str, number: int) -> str:
+        """A fresh key, or one that another client has just used: that is no concern of theirs."""
+        other, key = self._last_key
+        if other in ("", client) or self._random.random() > 0.1:
+            key = f"{IDEMPOTENCY_KEY}-{self._run_id}-{number}"
+        self._last_key = (client, key)
+        return key
 
     def headers_of(self, message: Message) -> dict[str, str]:
         """What its requests carry."""
@@ -144,9 +180,9 @@ class Driver:
         usable = [sender for sender in self.senders if sender.gateway not in self.avoided]
         sender = self._random.choice(usable)
         headers = self.headers_of(message)
-        if self._crash is not None and self._reaches(message, *self._crash, sender.gateway):
-            headers[stages.HEADER] = self._crash[0]
-            self._crash = None
+        if self._crash is not None and self._crash.is_reached_by(message, sender.gateway):
+            headers[self._crash.header] = self._crash.point
+            self._crash, self.crashed = None, message
         self._in_flight += 1
         try:
             body = self._reworded(message)
@@ -168,6 +204,11 @@ class Driver:
         """Send it again, beside all else, until its sender would let it rest."""
         if not message.is_settled:
             self._beside(self._settle(message))
+
+    async def ask_again(self, message: Message) -> None:
+        """Send it once more, and until its sender would let it rest."""
+        await self.attempt(message)
+        await self._settle(message)
 
     async def _start(self) -> None:
         self._gate.set()
@@ -212,7 +253,7 @@ class Driver:
                 await self.attempt(message)
             self.settle_later(message)
             if message.is_settled and message.key is not None and self._random.random() < 0.05:
-                self._beside(self._ask_again(message))
+                self._beside(self._ask_later(message))
             await asyncio.sleep(self._random.uniform(0, 2 * self.pause_seconds))
 
     async def _settle(self, message: Message) -> None:
@@ -224,10 +265,9 @@ class Driver:
             await asyncio.sleep(max(0.1, told_seconds) * self._random.uniform(0.5, 1.0))
             await self.attempt(message)
 
-    async def _ask_again(self, message: Message) -> None:
+    async def _ask_later(self, message: Message) -> None:
         await asyncio.sleep(self._random.uniform(0.0, 3.0))
-        await self.attempt(message)
-        await self._settle(message)
+        await self.ask_again(message)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -244,12 +284,6 @@ class Driver:
         if message.key is None or not message.attempts or self._random.random() < 0.5:
             return message.body
         return reworded(message.body, self._random)
-
-    def _reaches(self, message: Message, point: str, wanted: int, gateway: int) -> bool:
-        """Whether a request for this message comes to this point in this gateway."""
-        if gateway != wanted or message.expected is not None or message.client == SCARCE:
-            return False
-        return message.key is not None or point not in (stages.BEGIN, stages.COMPLETE)
 
 
 def _is_down(attempt: Attempt) -> bool:

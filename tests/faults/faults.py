@@ -30,8 +30,8 @@ def named(name: str) -> Fault:
 
 def deck(setup: Setup) -> list[Fault]:
     """The faults that can happen in this setup, with one worker or with several."""
-    several = replace(setup, workers=2)
-    return sorted((fault for fault in FAULTS if fault.fits(several)), key=lambda fault: fault.name)
+    either = [replace(setup, workers=workers) for workers in (1, 2)]
+    return sorted((fault for fault in FAULTS if any(map(fault.fits, either))), key=lambda fault: fault.name)
 
 
 def hands(setup: Setup) -> int:

@@ -29,6 +29,11 @@ def is_gone(pid: int) -> bool:
     return _state(pid) in ("", "Z")
 
 
+def is_paused(pid: int) -> bool:
+    """Whether it stands still (SIGSTOP)."""
+    return _state(pid) == "T"
+
+
 def wait_until_gone(pids: list[int], seconds: float = 5.0) -> bool:
     """Whether all of them have ended in time."""
     deadline = time.monotonic() + seconds
@@ -44,7 +49,7 @@ def pause(pids: list[int]) -> bool:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + 5
-    while not all(_state(pid) == "T" for pid in pids):
+    while not all(map(is_paused, pids)):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)

@@ -34,11 +34,6 @@ class Setup:
         order = f", order {', '.join(self.order)}" if self.order != DEFAULT_ORDER else ""
         return f"{self.name}{workers}{order}"
 
-    @property
-    def gate_comes_first(self) -> bool:
-        """Whether the gate judges a retry before the claim tells that it is one."""
-        return self.order.index("provider_gate") < self.order.index("idempotency")
-
 
 PLAIN = Setup("plain")
 

@@ -1,6 +1,6 @@
-"""Stages of an operator's own that end their process by SIGKILL, each at one point of a send.
+"""Stages of an operator's own that end or stop their process, each at one point of a send.
 
-They act on a request that names the point in the header X-Crash, and pass on every other. The product has no such
+They act on a request that names the point in the header X-Crash (SIGKILL) or X-Pause (SIGSTOP), and pass on every other. The product has no such
 hooks: these come in as any operator's stage does, by their import path in PIPELINE.
 """
 
@@ -17,7 +17,7 @@ from pipeline.context import Context
 from pipeline.stage import Stage
 from tests.faults import clock as clock  # The processes that have these stages follow it.
 
-HEADER = "X-Crash"
+CRASH, PAUSE = "X-Crash", "X-Pause"
 
 BEGIN = "begin"
 """The claim has begun, nothing else has happened."""
@@ -41,11 +41,9 @@ class Outermost(Stage):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        at_complete = _point(scope) == COMPLETE
 
         async def answer(message: Message) -> None:
-            if at_complete:
-                _crash()
+            _reach(scope, COMPLETE)
             await send(message)
 
         await self.app(scope, receive, answer)
@@ -56,8 +54,7 @@ class Claimed(Stage):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if _point(scope) == BEGIN:
-            _crash()
+        _reach(scope, BEGIN)
         await self.app(scope, receive, send)
 
 
@@ -66,14 +63,12 @@ class Charged(Stage):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        point = _point(scope)
-        if point == ARM:
-            _crash()
-        if point == PUBLISH:
-            asyncio.get_running_loop().call_later(_PUBLISHING_SECONDS, _crash)
+        _reach(scope, ARM)
+        if _signal_at(scope, PUBLISH):
+            asyncio.get_running_loop().call_later(_PUBLISHING_SECONDS, _reach, scope, PUBLISH)
         await self.app(scope, receive, send)
-        if point in (PUBLISH, CONFIRM):
-            _crash()
+        _reach(scope, PUBLISH)
+        _reach(scope, CONFIRM)
 
 
 
@@ -85,10 +80,16 @@ def pipeline(order: Sequence[str]) -> str:
     return ",".join([*names, f"{__name__}:Charged"])
 
 
-def _point(scope: Scope) -> str | None:
-    header = Context.of(scope).header(HEADER.lower().encode())
-    return None if header is None else header.decode()
+def _reach(scope: Scope, point: str) -> None:
+    """End or stop the process if the request names this point."""
+    number = _signal_at(scope, point)
+    if number is not None:
+        os.kill(os.getpid(), number)
 
 
-def _crash() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _signal_at(scope: Scope, point: str) -> signal.Signals | None:
+    context = Context.of(scope)
+    for header, number in ((CRASH, signal.SIGKILL), (PAUSE, signal.SIGSTOP)):
+        if context.header(header.lower().encode()) == point.encode():
+            return number
+    return None

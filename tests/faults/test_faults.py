@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,19 +18,11 @@ from tests.faults.releases import NotInHistory
 from tests.faults.servers import Servers
 from tests.faults.setups import LEGAL_ORDERS, PLAIN, SETUPS, Setup, setup_of
 from tests.faults.world import Fault
-from tests.support.servers import RabbitServer, RedisServer
 
 SEED = 1
 SHORT_DECK = ("gateway-killed-at-confirm", "redis-killed", "leg-to-rabbitmq-cut", "clients-that-hang-up")
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    """A Redis and a RabbitMQ that these tests may break."""
-    with RedisServer() as store, RabbitServer() as broker, Servers(store, broker) as servers:
-        yield servers
 
 
 def test_one_fault_of_each_kind_breaks_no_promise(servers: Servers) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.faults import processes, stages
 from tests.faults.injections.deck import FAULTS, GATEWAY, fault
-from tests.faults.ledger import Attempt, Kind
+from tests.faults.ledger import Attempt, Kind, Message
 from tests.faults.load import PATIENCE_SECONDS
 from tests.faults.world import Fault, World
 
@@ -19,23 +19,25 @@ _START_SECONDS = 30.0
 _PATIENCE_WITH_THE_PAUSED_SECONDS = 2.0
 
 
-def _killed_at(point: str) -> Fault:
-    def inject(world: World) -> None:
-        victim = world.random.randrange(len(world.gateways))
-        with world.marked(Kind.DIED, victim):
-            before = processes.workers_of(world.gateways[victim])
-            deadline = time.monotonic() + _DEATH_SECONDS
-            while not any(map(processes.is_gone, before)) and time.monotonic() < deadline:
-                # Again and again: a request that is turned away before it gets there ends nothing.
-                world.driver.crash(point, victim)
-                time.sleep(0.1)
-            world.driver.crash_no_more()
-            world.check(any(map(processes.is_gone, before)), f"nothing was killed at '{point}'")
-            world.must_meet("no request lost its answer", _unanswered_at(victim))
-            world.sleep(0.1, 0.5)
-            _back(world, victim, before)
+def kill_at(world: World, point: str, wanted: Callable[[Message], bool] = lambda message: True) -> None:
+    """Have a request of a message that is wanted kill its process at this point, and the gateway serve again."""
+    victim = world.random.randrange(len(world.gateways))
+    with world.marked(Kind.DIED, victim):
+        before = processes.workers_of(world.gateways[victim])
+        deadline = time.monotonic() + _DEATH_SECONDS
+        while not any(map(processes.is_gone, before)) and time.monotonic() < deadline:
+            # Again and again: a request that is turned away before it gets there ends nothing.
+            world.driver.crash(point, victim, wanted=wanted)
+            time.sleep(0.1)
+        world.driver.crash_no_more()
+        world.check(any(map(processes.is_gone, before)), f"nothing was killed at '{point}'")
+        world.must_meet("no request lost its answer", _unanswered_at(victim))
+        world.sleep(0.1, 0.5)
+        _back(world, victim, before)
 
-    return Fault(GATEWAY, f"gateway-killed-at-{point}", inject)
+
+def _killed_at(point: str) -> Fault:
+    return Fault(GATEWAY, f"gateway-killed-at-{point}", lambda world: kill_at(world, point))
 
 
 FAULTS += [_killed_at(point) for point in stages.POINTS]
@@ -139,6 +141,42 @@ def gateway_paused(world: World) -> None:
 @fault(GATEWAY)
 def gateway_paused_past_its_lease(world: World) -> None:
     _paused(world, LEASE_SECONDS + 1)
+
+
+def _paused_at(point: str) -> Fault:
+    """A request stops its gateway at this point, past its lease; another takes up its claim; then it goes on."""
+
+    def inject(world: World) -> None:
+        victim = world.random.randrange(len(world.gateways))
+        found = processes.workers_of(world.gateways[victim])
+        driver = world.driver
+        driver.patience_seconds[victim] = _PATIENCE_WITH_THE_PAUSED_SECONDS
+        with world.marked(Kind.DIED, victim):
+            deadline = time.monotonic() + _DEATH_SECONDS
+            while not any(map(processes.is_paused, found)) and time.monotonic() < deadline:
+                driver.crash(point, victim, stages.PAUSE, lambda message: message.key is not None)
+                time.sleep(0.1)
+            driver.crash_no_more()
+            driver.avoided = {victim}
+            try:
+                world.check(any(map(processes.is_paused, found)), f"nothing was paused at '{point}'")
+                time.sleep(LEASE_SECONDS + 2)
+            finally:
+                processes.resume(found)
+                driver.patience_seconds[victim] = PATIENCE_SECONDS
+                driver.avoided = set()
+        assert driver.crashed is not None
+        # What the late request has done, if anything, a retry brings to light.
+        time.sleep(0.5)
+        driver.do(driver.ask_again(driver.crashed))
+        world.must_meet("no request had to wait for it", _unanswered_at(victim))
+
+    name = f"gateway-paused-at-{point}-past-its-lease"
+    # A supervisor replaces a worker that does not answer; the release before this one has no such stages.
+    return Fault(GATEWAY, name, inject, lambda setup: setup.workers == 1 and not setup.is_mixed)
+
+
+FAULTS += [_paused_at(point) for point in (stages.BEGIN, stages.ARM, stages.CONFIRM)]
 
 
 def _unanswered_at(victim: int) -> Callable[[Attempt], bool]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tests.faults import stages
+from tests.faults.injections import gateway
 from tests.faults.injections.deck import OPERATOR, fault
 from tests.faults.ledger import OF_A_PROVIDER, Kind
 from tests.faults.load import CLIENTS, PROVIDERS, ROTATED
@@ -34,10 +36,10 @@ def _configured(world: World, kind: Kind, variable: str, document: dict[str, Any
 def _roll_out(world: World, variable: str, value: str) -> None:
     # A recovery counts from the last roll-out.
     world.restarts.clear()
-    for number, gateway in enumerate(world.gateways):
-        gateway.environ[variable] = value
+    for number, running in enumerate(world.gateways):
+        running.environ[variable] = value
         with world.marked(Kind.STOPPED, number):
-            code = gateway.stop()
+            code = running.stop()
             if code != 0:
                 world.violations.append(f"SIGTERM ended the gateway with exit code {code}")
             world.restart(number)
@@ -45,9 +47,12 @@ def _roll_out(world: World, variable: str, value: str) -> None:
 
 @fault(OPERATOR, fits=lambda setup: not setup.is_mixed)
 def provider_switched_off(world: World) -> None:
-    """Retries meet a gate that refuses what it let through before; and the provider comes back."""
+    """Retries meet a gate that refuses what it let through before, one of them of a message that is on the queue already;
+    and the provider comes back.
+    """
     providers = deepcopy(PROVIDERS)
     providers["alpha"]["is_active"] = False
+    gateway.kill_at(world, stages.CONFIRM, lambda message: message.key is not None and b'["a"]' in message.body)
     with _configured(world, Kind.SWITCHED_OFF, "PROVIDERS_CONFIG", providers):
         world.sleep(1.0, 2.0)
     world.must_meet("no request was refused for it", lambda attempt: attempt.code in OF_A_PROVIDER)
@@ -88,8 +93,8 @@ def clock_set_back(world: World) -> None:
 
 def _move(world: World, seconds: int) -> None:
     world.move_clock(seconds)
-    for gateway in world.gateways:
-        told = datetime.fromisoformat(httpx.get(f"{gateway.url}/nothing").json()["timestamp"])
+    for running in world.gateways:
+        told = datetime.fromisoformat(httpx.get(f"{running.url}/nothing").json()["timestamp"])
         off = told - datetime.now(told.tzinfo) - timedelta(seconds=seconds)
         world.check(abs(off) < timedelta(seconds=60), "a gateway's clock has not moved")
     world.sleep(1.0, 3.0)

@@ -1,0 +1,107 @@
+"""The gateway broken on purpose, one way at a time: each has to be caught. ``python -m tests.faults.breakages [NAME …]``.
+
+A breakage is a small change to the source, made in a copy of it; two gateways of that copy go through a round with the
+faults that should bring it to light, and the judge has to complain. Prints a table in Markdown: breakage, caught by.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.faults.breakage_list import BREAKAGES, Breakage
+from tests.faults.episode import play
+from tests.faults.faults import named
+from tests.faults.releases import ROOT
+from tests.faults.servers import Servers
+from tests.faults.setups import setup_of
+from tests.support.servers import RabbitServer, RedisServer
+
+_PACKAGES = ("gateway", "pipeline", "schemas", "tests")
+# Another draw of the load and of the moments: what a fault shows is partly chance.
+_ATTEMPTS = 3
+_FIRST_SEED = 7000
+
+
+class Outcome(NamedTuple):
+    """What became of a breakage: by which complaint it was caught, or None; after how many rounds and seconds."""
+
+    breakage: Breakage
+    complaint: str | None
+    rounds: int
+    seconds: float
+
+
+def copied(into: Path, breakage: Breakage) -> Path:
+    """A copy of the source with this breakage. Raises ValueError when the source has changed and it does not fit."""
+    for package in _PACKAGES:
+        shutil.copytree(
+            ROOT / package, into / package, ignore=shutil.ignore_patterns("__pycache__", "bench", "unit")
+        )
+    file = into / breakage.file
+    text = file.read_text(encoding="utf-8")
+    if text.count(breakage.sound) != 1:
+        found = text.count(breakage.sound)
+        raise ValueError(
+            f"'{breakage.name}': what it changes in {breakage.file} stands there {found} times: set it anew"
+        )
+    file.write_text(text.replace(breakage.sound, breakage.broken), encoding="utf-8")
+    return into
+
+
+def tried(servers: Servers, breakage: Breakage) -> Outcome:
+    """Run rounds with this breakage until one is complained of."""
+    began = time.monotonic()
+    faults = [named(name) for name in breakage.faults]
+    with tempfile.TemporaryDirectory(prefix="breakage-") as directory:
+        root = copied(Path(directory), breakage)
+        for attempt in range(_ATTEMPTS):
+            seed = _FIRST_SEED + attempt
+            episode = play(servers, setup_of(seed, breakage.setup), seed, faults, root=root)
+            if episode.kept is not None:
+                shutil.rmtree(episode.kept)
+            complaint = _first_of(episode.verdict.violations, breakage.caught_by)
+            if complaint is not None:
+                return Outcome(breakage, complaint, attempt + 1, time.monotonic() - began)
+    return Outcome(breakage, None, _ATTEMPTS, time.monotonic() - began)
+
+
+def _first_of(violations: Sequence[str], expected: str) -> str | None:
+    """How many complaints there are of the kind that was expected, and the first of them without its particulars."""
+    fitting = [violation for violation in violations if expected in violation]
+    if not fitting:
+        return None
+    words = re.sub(r" \[[^]]*\]|^(?:message \d+|client \w+)[^:]*: ", "", fitting[0])
+    return f"{len(fitting)} × {words[:100]}"
+
+
+def main(names: Sequence[str]) -> int:
+    """Returns 1 when a breakage was not caught."""
+    chosen = [breakage for breakage in BREAKAGES if not names or breakage.name in names]
+    missed = 0
+    say("| change to the gateway | setup and faults | rounds | caught by |\n|---|---|---|---|")
+    with RedisServer() as store, RabbitServer() as broker, Servers(store, broker) as servers:
+        for breakage in chosen:
+            outcome = tried(servers, breakage)
+            missed += outcome.complaint is None
+            say(
+                f"| {breakage.name} | {breakage.setup}: {', '.join(breakage.faults)} | {outcome.rounds} | "
+                f"{outcome.complaint or '**nothing**'} |"
+            )
+    return 1 if missed else 0
+
+
+def say(text: str) -> None:
+    """Print at once, however the output is read."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
