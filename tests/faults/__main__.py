@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults import record
-from tests.faults.episode import play
+from tests.faults.episode import failed, play
 from tests.faults.faults import FAULTS, KINDS, hand, named
 from tests.faults.releases import NotInHistory
 from tests.faults.servers import Servers
-from tests.faults.setups import SETUPS, setup_of
+from tests.faults.setups import SETUPS, Setup, setup_of
+from tests.faults.world import Fault
 from tests.support.servers import RabbitServer, RedisServer
 
 
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--kind", choices=KINDS, help="all faults of this kind, each round")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if given.seed is None:
         given.seed = random.randrange(10**6)
     if given.record is None:
@@ -74,10 +77,11 @@ def _run_lanes(given: argparse.Namespace) -> list[int]:
     lanes = [subprocess.Popen([*words, "--lane", str(lane)]) for lane in range(given.jobs)]
     try:
         return [lane.wait() for lane in lanes]
-    except BaseException:
+    finally:
         for lane in lanes:
+            # One that is told to end ends what it has started.
             lane.terminate()
-        raise
+            lane.wait()
 
 
 def _words(given: argparse.Namespace) -> list[str]:
@@ -110,14 +114,29 @@ def _run_rounds(given: argparse.Namespace) -> None:
                 f"{setup}: {', '.join(fault.name for fault in faults)}"
             )
             try:
-                episode = play(servers, setup, seed, faults, lambda text: say(lane + text))
+                line = _line_of_round(servers, setup, seed, faults, lambda text: say(lane + text))
             except NotInHistory as missing:
                 say(f"{lane}  skipped: {missing}")
                 continue
-            line = record.line_of(episode)
             record.append(given.record, line)
             for text in record.told(line):
                 say(lane + text)
+
+
+def _line_of_round(
+    servers: Servers, setup: Setup, seed: int, faults: Sequence[Fault], say: Callable[[str], None]
+) -> record.Line:
+    """Play it, and once more if the round itself fails: on a busy machine a server may not start in time."""
+    try:
+        return record.line_of(play(servers, setup, seed, faults, say))
+    except (RuntimeError, OSError, AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
+        say(f"  the round itself failed, and is played once more: {type(error).__name__}: {str(error)[:500]}")
+        servers.heal()
+    try:
+        return record.line_of(play(servers, setup, seed, faults, say))
+    except (RuntimeError, OSError, AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
+        servers.heal()
+        return record.line_of(failed(setup, seed, f"{type(error).__name__}: {str(error)[:500]}"))
 
 
 def _sum_up(given: argparse.Namespace) -> int:

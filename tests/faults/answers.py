@@ -113,8 +113,8 @@ def _may_go_unanswered(attempt: Attempt, marks: Sequence[Mark]) -> bool:
     """Whether the sender or a gateway that was not running is the reason why there was no answer."""
     if attempt.end in (End.CUT_SHORT, End.ABANDONED):
         return True
-    gone = _GONE
+    gone = set(_GONE)
     if attempt.end is End.TIMED_OUT and attempt.ended - attempt.began >= PATIENCE_SECONDS:
-        gone = (Kind.DIED,)
+        gone = {Kind.DIED}
     # A connection on which nothing was under way may be closed in the moment in which the next request is written.
     return any(mark.kind in gone and mark.met(attempt) for mark in marks)

@@ -1,4 +1,6 @@
-"""The gateway broken on purpose, one way at a time: each has to be caught. ``python -m tests.faults.breakages [NAME …]``.
+"""The gateway broken on purpose, one way at a time: each has to be caught.
+
+``python -m tests.faults.breakages [NAME …]`` tries those that are named, or all.
 
 A breakage is a small change to the source, made in a copy of it; two gateways of that copy go through a round with the
 faults that should bring it to light, and the judge has to complain. Prints a table in Markdown: breakage, caught by.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -83,6 +86,7 @@ def _first_of(violations: Sequence[str], expected: str) -> str | None:
 
 def main(names: Sequence[str]) -> int:
     """Returns 1 when a breakage was not caught."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     chosen = [breakage for breakage in BREAKAGES if not names or breakage.name in names]
     missed = 0
     say("| change to the gateway | setup and faults | rounds | caught by |\n|---|---|---|---|")

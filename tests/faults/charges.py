@@ -2,21 +2,21 @@
 
 | excuse | of which messages | at most |
 |---|---|---|
-| ``died`` | that got no answer from the gateway that was killed or paused then, that nobody asked for again, and that are not on the queue | one |
+| ``died`` | unanswered by a gateway that was killed or paused, not asked for again, not on the queue | one |
 | ``broker`` | whose sender hung up while the broker was broken, likewise | one |
 | ``flushed`` | under way at the moment of ``FLUSHALL``, which is known to some milliseconds | one |
-| ``rolled back`` | under way between the last moment that Redis remembers and its death | one, and one for a refusal whose return is forgotten |
-| ``allowed`` | served without their quota while the store was broken, as ``on_store_error`` says | one, or one for each attempt that published |
+| ``rolled back`` | under way between the last moment that Redis remembers and its death | one, and one if refused |
+| ``allowed`` | served without their quota while the store was broken | one, or one for each attempt that published |
 | ``clock`` | refused while the clock of an embedded file was moved | one, whose note had expired |
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-import time
 
 from tests.faults.ledger import Attempt, End, Kind, Mark, Message
 from tests.faults.setups import Setup
@@ -83,7 +83,8 @@ def account(
     if difference:
         found.complaints.append(_complaint(sum(used.values()), least, most))
     by_day = {
-        day: _difference(used.get(day, 0), least_on[day], most_on[day]) for day in used.keys() | most_on.keys()
+        day: _difference(used.get(day, 0), least_on[day], most_on[day])
+        for day in used.keys() | most_on.keys()
     }
     for day, wrong in by_day.items():
         if wrong and len(by_day) > 1:
@@ -92,7 +93,9 @@ def account(
     faults = sum(mark.kind is not Kind.STORE for mark in marks) or 1
     for excuse, count in found.excused.items():
         if count > MOST_EXCUSED * faults:
-            found.complaints.append(f"{count} charges are excused as '{excuse}', more than faults can explain")
+            found.complaints.append(
+                f"{count} charges are excused as '{excuse}', more than faults can explain"
+            )
     return found
 
 
@@ -107,9 +110,8 @@ def charge_of(message: Message, is_on_queue: bool, marks: Sequence[Mark], setup:
             _roll_back(charge, attempts, mark)
         elif mark.kind is Kind.STORE and setup.allows:
             _allow(charge, attempts, mark)
-        elif mark.kind is Kind.CLOCK and setup.is_embedded:
-            if any(attempt.is_refused and mark.met(attempt) for attempt in attempts):
-                charge.may_be(charge.least, charge.most + 1, "clock")
+        elif mark.kind is Kind.CLOCK and setup.is_embedded and _is_refused_in(attempts, mark):
+            charge.may_be(charge.least, charge.most + 1, "clock")
     return charge
 
 
@@ -149,7 +151,7 @@ def _roll_back(charge: Charge, attempts: Sequence[Attempt], mark: Mark) -> None:
     touched = [attempt for attempt in attempts if mark.met(attempt)]
     if touched:
         least = charge.least if _is_charged_after(attempts, mark) else 0
-        most = charge.most + any(attempt.is_refused for attempt in touched)
+        most = charge.most + _is_refused_in(attempts, mark)
         charge.may_be(least, most, "rolled back")
 
 
@@ -159,6 +161,10 @@ def _allow(charge: Charge, attempts: Sequence[Attempt], mark: Mark) -> None:
     if touched:
         published = sum(attempt.may_have_published for attempt in attempts)
         charge.may_be(0, max(charge.most, published), "allowed")
+
+
+def _is_refused_in(attempts: Sequence[Attempt], mark: Mark) -> bool:
+    return any(attempt.is_refused and mark.met(attempt) for attempt in attempts)
 
 
 def _is_charged_after(attempts: Sequence[Attempt], mark: Mark) -> bool:
@@ -183,11 +189,12 @@ def _days(message: Message, shifts: Sequence[tuple[float, int]]) -> set[str]:
             until = shifts[position + 1][0] if position + 1 < len(shifts) else float("inf")
             # What was read from the clock just before it moved is used just after.
             if since <= ended and attempt.began <= until:
-                days |= {_day(max(attempt.began, since) + ahead), _day(min(ended, until) + ahead)}
+                days |= {day_of(max(attempt.began, since) + ahead), day_of(min(ended, until) + ahead)}
     return days
 
 
-def _day(moment: float) -> str:
+def day_of(moment: float) -> str:
+    """The UTC day of a moment of the monotonic clock, as the machine's wall clock has it."""
     return (datetime.fromtimestamp(0, UTC) + timedelta(seconds=_EPOCH + moment)).date().isoformat()
 
 

@@ -1,12 +1,12 @@
 """The wall clock of a gateway under test: as far from the machine's as a file says, from one reading to the next.
 
-``stages`` imports this in every process of a gateway. It changes what Python's clocks return, and leaves the monotonic
+``stages`` has every process of a gateway follow it. That changes what Python's clocks return, and leaves the monotonic
 one as it is, as a step of a machine's clock does. Redis and RabbitMQ keep the machine's clock.
 """
 
 from __future__ import annotations
 
-import datetime as _datetime
+import datetime as dt
 import importlib
 import os
 import time
@@ -21,7 +21,7 @@ _SECOND_NS = 1_000_000_000
 # Where the name ``datetime`` stands for the class.
 _USERS = ("gateway.clock", "gateway.embedded.schema", "gateway.embedded.mover")
 
-_time, _time_ns, _now = time.time, time.time_ns, _datetime.datetime.now
+_time, _time_ns, _now = time.time, time.time_ns, dt.datetime.now
 
 
 def set_ahead(path: Path, seconds: int) -> None:
@@ -37,19 +37,21 @@ def _follow(path: str) -> None:
     def ahead() -> int:
         return int(os.pread(file, _BYTES, 0))
 
-    class Moved(_datetime.datetime):
+    class Moved(dt.datetime):
         @classmethod
-        def now(cls, tz: _datetime.tzinfo | None = None) -> _datetime.datetime:  # type: ignore[override]
-            return _now(tz) + _datetime.timedelta(seconds=ahead())
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+            return _now(tz) + dt.timedelta(seconds=ahead())
 
     time.time = lambda: _time() + ahead()
     time.time_ns = lambda: _time_ns() + ahead() * _SECOND_NS
     for name in _USERS:
         with suppress(ImportError):
             module = importlib.import_module(name)
-            if getattr(module, "datetime", None) is _datetime.datetime:
+            if getattr(module, "datetime", None) is dt.datetime:
                 module.datetime = Moved  # type: ignore[attr-defined]
 
 
-if VARIABLE in os.environ:
-    _follow(os.environ[VARIABLE])
+def follow() -> None:
+    """Have this process's clock be as far from the machine's as its environment's file says, if it names one."""
+    if VARIABLE in os.environ:
+        _follow(os.environ[VARIABLE])

@@ -5,9 +5,9 @@
 | ``in doubt`` | with attempts that were unknown or unheard | one for each such attempt |
 | ``forgotten`` | asked for before and after the store forgot | one for each time that it forgot |
 | ``unstored`` | whose answer the store could not keep, says the log | one for each line that says so |
-| ``allowed`` | served without their claim, as ``on_store_error`` says | one for each such attempt while the store was broken |
+| ``allowed`` | served without their claim while the store was broken | one for each such attempt |
 | ``spooled`` | that went to the spool in doubt of the broker | one for each such attempt |
-| ``moved again`` | that waited in a spool | ``_moves`` for each fault of the broker or death of a gateway meanwhile |
+| ``moved again`` | that waited in a spool | ``_moves`` for each broken broker or killed gateway meanwhile |
 """
 
 from __future__ import annotations

@@ -30,6 +30,11 @@ class Episode:
     seconds: float = 0.0
 
 
+def failed(setup: Setup, seed: int, reason: str) -> Episode:
+    """A round that could not be played to its end: nobody knows what it would have come to."""
+    return Episode(seed, setup, Verdict(violations=[f"the round itself failed: {reason}"]))
+
+
 def play(
     servers: Servers,
     setup: Setup,

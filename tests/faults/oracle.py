@@ -114,9 +114,7 @@ def _count_answers(message: Message, verdict: Verdict) -> None:
         verdict.replayed += attempt.answer.is_replay
 
 
-def _judge_message(
-    message: Message, found: Sequence[Mapping[str, Any]], run: Run, verdict: Verdict
-) -> None:
+def _judge_message(message: Message, found: Sequence[Mapping[str, Any]], run: Run, verdict: Verdict) -> None:
     """One message, and its envelopes on the queue."""
     told = copies.Told(message)
     verdict.accepted += message.is_accepted

@@ -70,7 +70,9 @@ def _bug(line: bytes) -> list[str]:
         return [f"a log line that is no JSON object: {line[:300]!r}"]
     raised = {part for part in entry.get("exception", "").splitlines() if not part.startswith(" ")}
     # The library calls an error what is a lost connection to the gateway, and a lock on the file has to be told.
-    is_told = entry.get("logger") == "aiormq.connection" or "another process keeps it locked" in entry["message"]
+    is_told = (
+        entry.get("logger") == "aiormq.connection" or "another process keeps it locked" in entry["message"]
+    )
     if level not in ("ERROR", "CRITICAL") or (raised and raised <= _FAILURES) or is_told:
         return []
     return [f"logged as {level}: {line[:1500]!r}"]

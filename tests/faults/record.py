@@ -35,22 +35,19 @@ def append(path: Path, line: Line) -> None:
 
 def read(paths: Iterable[Path]) -> list[Line]:
     """The rounds that are written down, by seed; a line that a kill has cut short is none."""
-    lines = []
-    for path in paths:
-        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-            if text.endswith("}"):
-                lines.append(json.loads(text))
+    texts = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
+    lines = [json.loads(line) for text in texts for line in text.splitlines() if line.endswith("}")]
     return sorted(lines, key=lambda line: int(line["seed"]))
 
 
 def told(line: Line) -> list[str]:
     """One round in words."""
-    answers = ", ".join(f"{code} {count}" for code, count in Counter(line["answers"]).most_common())
+    given = sorted(line["answers"].items(), key=lambda pair: -pair[1])
+    answers = ", ".join(f"{code} {count}" for code, count in given)
     said = [
         f"  {line['requests']} requests in {line['seconds']:.0f} s: {answers}",
-        f"  {line['messages']} messages: {line['accepted']} accepted, {line['lost']} lost, {line['doubled']} doubled, "
-        f"quota difference {line['quota_difference']}; excused: charges {line['excused_charges'] or 'none'}, "
-        f"copies {line['excused_copies'] or 'none'}",
+        f"  {line['messages']} messages: {line['accepted']} accepted, {line['lost']} lost, {line['doubled']} doubled, quota difference {line['quota_difference']}",
+        f"  excused: charges {line['excused_charges'] or 'none'}, copies {line['excused_copies'] or 'none'}",
     ]
     violations = line["violations"]
     said += [f"  VIOLATION: {violation}" for violation in violations[:20]]

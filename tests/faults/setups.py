@@ -1,8 +1,9 @@
-"""The setups that rounds go through: how many processes, which store and outbox, which order, which policy and release."""
+"""The setups that rounds go through: how many processes; which store, outbox, order and policy; which release."""
 
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,7 +55,7 @@ _OTHER_ORDERS = [order for order in LEGAL_ORDERS if order != DEFAULT_ORDER]
 def setup_of(seed: int, name: str | None = None) -> Setup:
     """The setup of the round with this seed, or the one of this name as that round would vary it.
 
-    The orders come by turns; a spool and an embedded file are shared by two workers every other time.
+    The orders come by turns; a spool and an embedded file are shared by two workers about every other time.
     """
     turn, position = divmod(seed, len(SETUPS))
     found = named(name) if name is not None else SETUPS[position]
@@ -62,7 +63,8 @@ def setup_of(seed: int, name: str | None = None) -> Setup:
     if found.name == "order":
         changed["order"] = _OTHER_ORDERS[turn % len(_OTHER_ORDERS)]
     if found.has_spool or found.is_embedded:
-        changed["workers"] = 1 + turn % 2
+        # Not by turns: a turn that deals the same fault would always have as many.
+        changed["workers"] = random.Random(seed).choice((1, 2))
     return replace(found, **changed)
 
 

@@ -1,7 +1,7 @@
 """Stages of an operator's own that end or stop their process, each at one point of a send.
 
-They act on a request that names the point in the header X-Crash (SIGKILL) or X-Pause (SIGSTOP), and pass on every other. The product has no such
-hooks: these come in as any operator's stage does, by their import path in PIPELINE.
+They act on a request that names the point in the header X-Crash (SIGKILL) or X-Pause (SIGSTOP), and pass on any other.
+The product has no such hooks: these come in as any operator's stage does, by their import path in PIPELINE.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.context import Context
 from pipeline.stage import Stage
-from tests.faults import clock as clock  # The processes that have these stages follow it.
+from tests.faults import clock
+
+clock.follow()  # In every process that has these stages.
 
 CRASH, PAUSE = "X-Crash", "X-Pause"
 
@@ -69,7 +71,6 @@ class Charged(Stage):
         await self.app(scope, receive, send)
         _reach(scope, PUBLISH)
         _reach(scope, CONFIRM)
-
 
 
 def pipeline(order: Sequence[str]) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.breakage_list import BREAKAGES, Breakage
-from tests.faults.breakages import ROOT, tried
+from tests.faults.breakages import tried
 from tests.faults.faults import deck, named
+from tests.faults.releases import ROOT
 from tests.faults.servers import Servers
 from tests.faults.setups import setup_of
 

@@ -59,10 +59,10 @@ def keeps_its_promises(servers: Servers, setup: Setup, faults: Sequence[Fault]) 
 
 @pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.name)
 def test_rounds_in_a_row_go_through_all_faults(setup: Setup) -> None:
-    """Of those that happen with workers only, every other deck."""
+    """Of those that need one worker, or several, whenever there are as many."""
     position = SETUPS.index(setup)
     dealt = set()
-    for turn in range(4 * hands(setup)):
+    for turn in range(8 * hands(setup)):
         seed = turn * len(SETUPS) + position
         dealt |= {fault.name for fault in hand(setup_of(seed), seed)}
     assert dealt >= {fault.name for fault in deck(setup) if fault.fits(setup_of(position))}

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.faults import oracle
-from tests.faults.driver import KEY_TAIL, METERED, TEXT
+from tests.faults import charges, oracle, private
+from tests.faults.answers import STATUS
 from tests.faults.ledger import Answer, Attempt, End, Kind, Mark, Message
+from tests.faults.load import KEY_TAIL, METERED, TEXT
 from tests.faults.oracle import Run, Verdict
+from tests.faults.setups import PLAIN, Setup
 
 ID = "11111111-1111-4111-8111-111111111111"
 OTHER_ID = "22222222-2222-4222-8222-222222222222"
 TIME = "2026-03-01T12:00:00.000005Z"
+# Attempts are so many seconds after the machine's start: on the day of that, far from its midnight or not.
+DAY = charges.day_of(10.0)
 
 
 def answered(
@@ -31,7 +35,7 @@ def answered(
             "tracking_id": tracking_id,
         }
     else:
-        status = oracle.STATUS.get(code, 500)
+        status = STATUS.get(code, 500)
         body = {
             "error_code": code,
             "message": "m",
@@ -66,8 +70,10 @@ def envelope(tracking_id: str = ID) -> dict[str, Any]:
     }
 
 
-def judged(sent: Message, queue: list[dict[str, Any]], used: int, *marks: Mark) -> Verdict:
-    return oracle.judge(Run([sent], marks, queue, {METERED: used}))
+def judged(
+    sent: Message, queue: list[dict[str, Any]], used: int, *marks: Mark, setup: Setup = PLAIN
+) -> Verdict:
+    return oracle.judge(Run([sent], marks, queue, {(METERED, DAY): used}, setup))
 
 
 DIED = Mark(Kind.DIED, 10.5, 12.0)
@@ -75,6 +81,8 @@ BROKER = Mark(Kind.BROKER, 10.5, 12.0)
 FLUSHED = Mark(Kind.FLUSHED, 10.5, 10.6)
 FLUSHED_LATER = Mark(Kind.FLUSHED, 20.0, 20.1)
 FLUSHED_EARLIER = Mark(Kind.FLUSHED, 5.0, 5.1)
+STOPPED = Mark(Kind.STOPPED, 10.5, 12.0)
+SWITCHED_OFF = Mark(Kind.SWITCHED_OFF, 10.5, 30.0)
 ROLLED_BACK = Mark(Kind.ROLLED_BACK, 10.5, 12.5)
 
 
@@ -87,7 +95,6 @@ ROLLED_BACK = Mark(Kind.ROLLED_BACK, 10.5, 12.5)
         (message(answered("OUTCOME_UNKNOWN")), [envelope()], 1, []),
         (message(answered("OUTCOME_UNKNOWN"), answered(), key="k"), [envelope(), envelope()], 1, []),
         (message(answered(), answered(replay=True), key="k"), [envelope()], 1, []),
-        (message(answered("TOO_MANY_REQUESTS")), [], 0, []),
         (message(answered("SERVICE_UNAVAILABLE"), gives_up=True), [], 0, []),
         (
             message(answered("OUTCOME_UNKNOWN"), answered("SERVICE_UNAVAILABLE"), key="k", gives_up=True),
@@ -121,7 +128,6 @@ ROLLED_BACK = Mark(Kind.ROLLED_BACK, 10.5, 12.5)
         ),
         (message(answered(), answered(began=10.7), key="k"), [envelope(), envelope()], 1, [FLUSHED]),
         (message(answered(), answered(began=13), key="k"), [envelope(), envelope()], 1, [ROLLED_BACK]),
-        (message(answered(), answered(began=26), key="k"), [envelope(), envelope()], 1, []),
     ],
 )
 def test_what_is_in_order(sent: Message, queue: list[dict[str, Any]], used: int, marks: list[Mark]) -> None:
@@ -154,6 +160,38 @@ def test_what_is_in_order(sent: Message, queue: list[dict[str, Any]], used: int,
             1,
             [DIED],
             "3 times on the queue, and its answers account for 2",
+        ),
+        (message(answered(), answered(began=26), key="k"), [envelope(), envelope()], 1, [], "account for 1"),
+        (message(answered("TOO_MANY_REQUESTS")), [], 0, [], "to a message that nothing is wrong with"),
+        (message(answered("IDEMPOTENCY_KEY_REUSED"), key="k"), [], 0, [], "nothing is wrong with"),
+        (
+            message(answered("PROVIDER_DISABLED"), answered(), key="k"),
+            [envelope()],
+            1,
+            [],
+            "nothing is wrong",
+        ),
+        (
+            message(unanswered(), key="k", gives_up=True),
+            [],
+            0,
+            [Mark(Kind.DIED, 10.5, 12.0, 1)],
+            "LOST after",
+        ),
+        (message(unanswered()), [envelope()], 1, [STOPPED], "SIGTERM cut off its answer"),
+        (
+            message(unanswered(), answered("PROVIDER_DISABLED", OTHER_ID), key="k", gives_up=True),
+            [envelope()],
+            1,
+            [DIED, SWITCHED_OFF],
+            "on the queue, and called refused in the end",
+        ),
+        (
+            message(answered("SERVICE_UNAVAILABLE"), answered("SERVICE_UNAVAILABLE", replay=True), key="k"),
+            [],
+            0,
+            [],
+            "a replay of what is of the moment",
         ),
         (message(answered("TOO_MANY_REQUESTS")), [envelope()], 1, [], "refused, and on the queue"),
         (message(answered("TOO_MANY_REQUESTS"), key="k"), [envelope()], 1, [], "refused every time, and on"),
@@ -222,7 +260,7 @@ def test_an_envelope_that_breaks_its_schema_is_noticed() -> None:
 
 @pytest.mark.parametrize("text", [KEY_TAIL, TEXT, "+989120000007", "989120000007", "an-idempotency-key-7"])
 def test_private_data_is_found(text: str) -> None:
-    assert oracle.private(f"before {text} after".encode(), "the log") != []
+    assert private.found_in(f"before {text} after".encode(), "the log") != []
 
 
 @pytest.mark.parametrize(
@@ -235,10 +273,10 @@ def test_private_data_is_found(text: str) -> None:
     ],
 )
 def test_what_only_looks_like_a_number_is_not_private(text: str) -> None:
-    assert oracle.private(text.encode(), "the log") == []
+    assert private.found_in(text.encode(), "the log") == []
 
 
 def test_a_number_and_a_text_may_stand_in_an_envelope_and_a_key_may_not() -> None:
     body = json.dumps(envelope())
-    assert oracle.private(body.encode(), "an envelope", oracle.SECRET) == []
-    assert oracle.private(f"{body}{KEY_TAIL}".encode(), "an envelope", oracle.SECRET) != []
+    assert private.found_in(body.encode(), "an envelope", private.SECRET) == []
+    assert private.found_in(f"{body}{KEY_TAIL}".encode(), "an envelope", private.SECRET) != []

@@ -157,8 +157,8 @@ class World:
     def inject(self, fault: Fault) -> float:
         """Break and mend; returns how many seconds later every gateway was ready and accepted messages again.
 
-        What is mended is whole when the fault returns; a gateway that it has started again counts from its start. With a
-        spool it has to be empty again, too.
+        What is mended is whole when the fault returns; a gateway that it has started again counts from its start. A
+        spool has to be empty again, too.
         """
         # A gateway that is killed takes its metrics with it.
         self._search_metrics()

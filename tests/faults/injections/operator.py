@@ -25,7 +25,7 @@ _AHEAD_SECONDS = 23 * 3600
 
 @contextlib.contextmanager
 def _configured(world: World, kind: Kind, variable: str, document: dict[str, Any]) -> Iterator[None]:
-    """Both gateways have this configuration inside the ``with``, one restarted after the other, and the old one after."""
+    """Both gateways have this configuration inside the ``with``; they are restarted for it, one after the other."""
     before = world.gateways[0].environ[variable]
     with world.marked(kind):
         _roll_out(world, variable, json.dumps(document))
@@ -47,12 +47,15 @@ def _roll_out(world: World, variable: str, value: str) -> None:
 
 @fault(OPERATOR, fits=lambda setup: not setup.is_mixed)
 def provider_switched_off(world: World) -> None:
-    """Retries meet a gate that refuses what it let through before, one of them of a message that is on the queue already;
-    and the provider comes back.
+    """Retries meet a gate that refuses what it let through before; and the provider comes back.
+
+    One of them is of a message that is on the queue already.
     """
     providers = deepcopy(PROVIDERS)
     providers["alpha"]["is_active"] = False
-    gateway.kill_at(world, stages.CONFIRM, lambda message: message.key is not None and b'["a"]' in message.body)
+    gateway.kill_at(
+        world, stages.CONFIRM, lambda message: message.key is not None and b'["a"]' in message.body
+    )
     with _configured(world, Kind.SWITCHED_OFF, "PROVIDERS_CONFIG", providers):
         world.sleep(1.0, 2.0)
     world.must_meet("no request was refused for it", lambda attempt: attempt.code in OF_A_PROVIDER)
