@@ -74,9 +74,10 @@ PROCESSES = 4
 pyenv_pythons = $(wildcard $(shell pyenv root 2>/dev/null)/versions/3.1[1-9]*/bin/python3.1[1-9])
 tox = $(BIN)/tox run $(if $(pyenv_pythons),--discover $(pyenv_pythons))
 
-faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, SEED=1, FAULT=redis-killed
+faults: $(VENV)/installed-test ## Break everything under load and compare; ROUNDS=20, JOBS=2, SEED=1, SETUP=spool, FAULT=redis-killed
 	sh tests/install-servers.sh
-	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FAULT),--fault $(FAULT))
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(JOBS),--jobs $(JOBS)) $(if $(SETUP),--setup $(SETUP)) $(if $(FAULT),--fault $(FAULT))
 
 bench: $(VENV)/installed-bench ## Measure against bare uvicorn, in ten minutes; ARGS="--short", ARGS="--peers", ARGS="--profile", ARGS="--help"
 	sh tests/install-servers.sh

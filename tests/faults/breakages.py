@@ -62,13 +62,13 @@ def tried(servers: Servers, breakage: Breakage) -> Outcome:
     """Run rounds with this breakage until one is complained of."""
     began = time.monotonic()
     faults = [named(name) for name in breakage.faults]
-    with tempfile.TemporaryDirectory(prefix="breakage-") as directory:
+    with tempfile.TemporaryDirectory(prefix="breakage-", ignore_cleanup_errors=True) as directory:
         root = copied(Path(directory), breakage)
         for attempt in range(_ATTEMPTS):
             seed = _FIRST_SEED + attempt
             episode = play(servers, setup_of(seed, breakage.setup), seed, faults, root=root)
             if episode.kept is not None:
-                shutil.rmtree(episode.kept)
+                shutil.rmtree(episode.kept, ignore_errors=True)
             complaint = _first_of(episode.verdict.violations, breakage.caught_by)
             if complaint is not None:
                 return Outcome(breakage, complaint, attempt + 1, time.monotonic() - began)

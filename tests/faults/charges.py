@@ -6,7 +6,7 @@
 | ``broker`` | whose sender hung up while the broker was broken, likewise | one |
 | ``flushed`` | under way at the moment of ``FLUSHALL``, which is known to some milliseconds | one |
 | ``rolled back`` | under way between the last moment that Redis remembers and its death | one, and one if refused |
-| ``allowed`` | served without their quota while the store was broken | one, or one for each attempt that published |
+| ``allowed`` | served without claim or quota, says the log | one for each attempt that published |
 | ``clock`` | refused while the clock of an embedded file was moved | one, whose note had expired |
 """
 
@@ -56,11 +56,23 @@ class Charge:
         self.least, self.most = least, most
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What is known besides the answers.
+
+    ``on_queue`` are the numbers of messages; ``passed_over`` the tracking ids of which a gateway has said that it went
+    on without a step on the store.
+    """
+
+    on_queue: Collection[int]
+    marks: Sequence[Mark]
+    setup: Setup
+    passed_over: Collection[str]
+
+
 def account(
     messages: Sequence[Message],
-    on_queue: Collection[int],
-    marks: Sequence[Mark],
-    setup: Setup,
+    evidence: Evidence,
     shifts: Sequence[tuple[float, int]],
     used: Mapping[str, int],
 ) -> Account:
@@ -70,7 +82,7 @@ def account(
     most_on: Counter[str] = Counter()
     least = most = 0
     for message in messages:
-        charge = charge_of(message, message.number in on_queue, marks, setup)
+        charge = charge_of(message, evidence)
         days = _days(message, shifts)
         least, most = least + charge.least, most + charge.most
         if len(days) == 1:
@@ -90,7 +102,7 @@ def account(
         if wrong and len(by_day) > 1:
             found.complaints.append(f"{_complaint(used.get(day, 0), least_on[day], most_on[day])} on {day}")
     found.difference = max((difference, *by_day.values()), key=abs)
-    faults = sum(mark.kind is not Kind.STORE for mark in marks) or 1
+    faults = sum(mark.kind is not Kind.STORE for mark in evidence.marks) or 1
     for excuse, count in found.excused.items():
         if count > MOST_EXCUSED * faults:
             found.complaints.append(
@@ -99,8 +111,10 @@ def account(
     return found
 
 
-def charge_of(message: Message, is_on_queue: bool, marks: Sequence[Mark], setup: Setup) -> Charge:
+def charge_of(message: Message, evidence: Evidence) -> Charge:
     """What a message may have cost."""
+    marks = evidence.marks
+    is_on_queue = message.number in evidence.on_queue
     attempts = [attempt for attempt in message.attempts if attempt.end not in (End.UNSENT, End.CUT_SHORT)]
     charge = _as_told(message, attempts, is_on_queue, marks)
     for mark in marks:
@@ -108,10 +122,10 @@ def charge_of(message: Message, is_on_queue: bool, marks: Sequence[Mark], setup:
             _flush(charge, attempts, mark)
         elif mark.kind is Kind.ROLLED_BACK:
             _roll_back(charge, attempts, mark)
-        elif mark.kind is Kind.STORE and setup.allows:
-            _allow(charge, attempts, mark)
-        elif mark.kind is Kind.CLOCK and setup.is_embedded and _is_refused_in(attempts, mark):
+        elif mark.kind is Kind.CLOCK and evidence.setup.is_embedded and _is_refused_in(attempts, mark):
             charge.may_be(charge.least, charge.most + 1, "clock")
+    if evidence.setup.allows:
+        _allow(charge, attempts, evidence)
     return charge
 
 
@@ -155,10 +169,19 @@ def _roll_back(charge: Charge, attempts: Sequence[Attempt], mark: Mark) -> None:
         charge.may_be(least, most, "rolled back")
 
 
-def _allow(charge: Charge, attempts: Sequence[Attempt], mark: Mark) -> None:
-    """Served without quota; or without a claim, and then charged as often as it was published."""
-    touched = [attempt for attempt in attempts if mark.met(attempt, REQUEST_SECONDS)]
-    if touched:
+def _allow(charge: Charge, attempts: Sequence[Attempt], evidence: Evidence) -> None:
+    """Served without quota; or without a claim, and then charged as often as it was published.
+
+    An attempt without an answer has no tracking_id to be looked up by: it may have been served so while the store was
+    broken.
+    """
+    broken = [mark for mark in evidence.marks if mark.kind is Kind.STORE]
+    if any(
+        attempt.answer.tracking_id in evidence.passed_over
+        if attempt.answer
+        else any(mark.met(attempt, REQUEST_SECONDS) for mark in broken)
+        for attempt in attempts
+    ):
         published = sum(attempt.may_have_published for attempt in attempts)
         charge.may_be(0, max(charge.most, published), "allowed")
 

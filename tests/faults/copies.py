@@ -5,7 +5,7 @@
 | ``in doubt`` | with attempts that were unknown or unheard | one for each such attempt |
 | ``forgotten`` | asked for before and after the store forgot | one for each time that it forgot |
 | ``unstored`` | whose answer the store could not keep, says the log | one for each line that says so |
-| ``allowed`` | served without their claim while the store was broken | one for each such attempt |
+| ``allowed`` | served without their claim, says the log, as ``on_store_error`` has it | one for each such line |
 | ``spooled`` | that went to the spool in doubt of the broker | one for each such attempt |
 | ``moved again`` | that waited in a spool | ``_moves`` for each broken broker or killed gateway meanwhile |
 """
@@ -99,7 +99,9 @@ class Most(NamedTuple):
     reasons: str
 
 
-def most(message: Message, marks: Sequence[Mark], setup: Setup, unstored: Mapping[str, int]) -> Most:
+def most(
+    message: Message, marks: Sequence[Mark], setup: Setup, failed_steps: Mapping[tuple[str, str], int]
+) -> Most:
     """How often a message may be on the queue.
 
     Each attempt that was unknown or unheard may have put it there. Without a key so has each that was accepted. With
@@ -113,7 +115,7 @@ def most(message: Message, marks: Sequence[Mark], setup: Setup, unstored: Mappin
     if accepted and message.key is None:
         expected = len(accepted)
     elif accepted:
-        more = _given_away_again(message, accepted, marks, setup, unstored)
+        more = _given_away_again(message, accepted, marks, setup, failed_steps)
         # Each further copy was accepted by an attempt of its own.
         left = len(accepted) - 1
         for name, count in more.items():
@@ -134,7 +136,7 @@ def _given_away_again(
     accepted: Sequence[Attempt],
     marks: Sequence[Mark],
     setup: Setup,
-    unstored: Mapping[str, int],
+    failed_steps: Mapping[tuple[str, str], int],
 ) -> dict[str, int]:
     """How often the claim of an accepted message may have been another request's once more, by reason."""
     began, ended = accepted[0].began, max(attempt.ended for attempt in accepted)
@@ -143,11 +145,10 @@ def _given_away_again(
         # The file goes by the gateways' clock: a lease may be over all at once.
         forgets.add(Kind.CLOCK)
     ids = {attempt.answer.tracking_id for attempt in message.attempts if attempt.answer}
-    broken = [mark for mark in marks if mark.kind is Kind.STORE and setup.allows]
     return {
         "forgotten": sum(mark.kind in forgets and mark.overlaps(began, ended) for mark in marks),
-        "unstored": sum(unstored.get(tracking_id, 0) for tracking_id in ids),
-        "allowed": sum(any(mark.met(attempt) for mark in broken) for attempt in accepted),
+        "unstored": sum(failed_steps.get(("complete", tracking_id), 0) for tracking_id in ids),
+        "allowed": sum(failed_steps.get(("begin", tracking_id), 0) for tracking_id in ids if setup.allows),
     }
 
 

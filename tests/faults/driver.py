@@ -162,8 +162,11 @@ class Driver:
     def _key(self, client: str, number: int) -> str:
         """A fresh key, or one that another client has just used: that is no concern of theirs."""
         other, key = self._last_key
-        if other in ("", client) or self._random.random() > 0.1:
-            key = f"{IDEMPOTENCY_KEY}-{self._run_id}-{number}"
+        if other not in ("", client) and self._random.random() < 0.1:
+            # By two clients, and no more: to who has used it before it would not be fresh.
+            self._last_key = ("", "")
+            return key
+        key = f"{IDEMPOTENCY_KEY}-{self._run_id}-{number}"
         self._last_key = (client, key)
         return key
 

@@ -72,5 +72,5 @@ def play(
         (directory / "violations.txt").write_text("\n".join(verdict.violations), encoding="utf-8")
         episode.kept = directory
     else:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)
     return episode

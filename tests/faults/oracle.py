@@ -47,8 +47,8 @@ class Run:
     """Everything that there is to judge.
 
     ``queue`` holds the envelopes; ``used`` the messages counted by client and day; ``shifts`` from when on (monotonic
-    seconds) the gateways' clock was how many seconds ahead; ``unstored`` how often a gateway said of a tracking_id that
-    it could not store the answer.
+    seconds) the gateways' clock was how many seconds ahead; ``failed_steps`` how often a gateway has said, of a step of
+    a tracking_id, that the store failed at it.
     """
 
     messages: Sequence[Message]
@@ -57,7 +57,7 @@ class Run:
     used: Mapping[tuple[str, str], int]
     setup: Setup = PLAIN
     shifts: Sequence[tuple[float, int]] = ((0.0, 0),)
-    unstored: Mapping[str, int] = field(default_factory=dict)
+    failed_steps: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 def judge(run: Run) -> Verdict:
@@ -85,11 +85,13 @@ def quota_difference(run: Run) -> dict[str, int]:
 
 def _accounts(run: Run) -> dict[str, charges.Account]:
     on_queue = {int(str(envelope["to"])[6:]) for envelope in run.queue}
+    passed_over = {tracking_id for step, tracking_id in run.failed_steps if step in ("begin", "take", "arm")}
     accounts = {}
     for client in NAMES:
         messages = [message for message in run.messages if message.client == client]
         used = {day: count for (name, day), count in run.used.items() if name == client}
-        accounts[client] = charges.account(messages, on_queue, run.marks, run.setup, run.shifts, used)
+        evidence = charges.Evidence(on_queue, run.marks, run.setup, passed_over)
+        accounts[client] = charges.account(messages, evidence, run.shifts, used)
     return accounts
 
 
@@ -121,8 +123,8 @@ def _judge_message(message: Message, found: Sequence[Mapping[str, Any]], run: Ru
     verdict.unknown += bool(told.unknown) and not message.is_accepted
     verdict.unanswered += bool(told.unheard) and not told.unknown and not message.is_accepted
     ids = {str(envelope["tracking_id"]) for envelope in found}
-    most = copies.most(message, run.marks, run.setup, run.unstored)
-    if len(found) > most.unexcused:
+    most = copies.most(message, run.marks, run.setup, run.failed_steps)
+    if len(found) > most.unexcused and most.reasons:
         verdict.excused_copies[most.reasons] += min(len(found), most.excused) - most.unexcused
     found_wrong = [
         *copies.misplaced(message, told, ids, run.marks, run.setup),

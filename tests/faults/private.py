@@ -24,6 +24,7 @@ PRIVATE = {
 }
 """What may stand nowhere but in the envelope."""
 
+_FAILED_STEP = re.compile(rb"the store failed at '(\w+)'")
 # What requests end by while something is broken; any other exception in a log is a bug.
 _FAILURES = {
     "BrokerRefused",
@@ -51,13 +52,14 @@ def logged(gateway: Gateway) -> list[str]:
     return complaints
 
 
-def unstored(gateways: Sequence[Gateway]) -> Counter[str]:
-    """By tracking_id, how often a gateway has said that it could not store the answer at once."""
-    found: Counter[str] = Counter()
+def failed_steps(gateways: Sequence[Gateway]) -> Counter[tuple[str, str]]:
+    """By step and tracking_id, how often a gateway has said that the store failed at it, and that it went on."""
+    found: Counter[tuple[str, str]] = Counter()
     for gateway in gateways:
         for line in gateway.log_path.read_bytes().splitlines():
-            if b"the store failed at 'complete'" in line:
-                found[json.loads(line)["tracking_id"]] += 1
+            step = _FAILED_STEP.search(line)
+            if step is not None:
+                found[step[1].decode(), json.loads(line)["tracking_id"]] += 1
     return found
 
 

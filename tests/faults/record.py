@@ -44,9 +44,10 @@ def told(line: Line) -> list[str]:
     """One round in words."""
     given = sorted(line["answers"].items(), key=lambda pair: -pair[1])
     answers = ", ".join(f"{code} {count}" for code, count in given)
+    ends = f"{line['accepted']} accepted, {line['lost']} lost, {line['doubled']} doubled"
     said = [
         f"  {line['requests']} requests in {line['seconds']:.0f} s: {answers}",
-        f"  {line['messages']} messages: {line['accepted']} accepted, {line['lost']} lost, {line['doubled']} doubled, quota difference {line['quota_difference']}",
+        f"  {line['messages']} messages: {ends}, quota difference {line['quota_difference']}",
         f"  excused: charges {line['excused_charges'] or 'none'}, copies {line['excused_copies'] or 'none'}",
     ]
     violations = line["violations"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.faults import charges, oracle
@@ -9,9 +11,8 @@ from tests.faults.ledger import Attempt, Kind, Mark, Message
 from tests.faults.load import METERED
 from tests.faults.oracle import Run
 from tests.faults.setups import PLAIN, Setup, named
-from tests.faults.test_oracle import DAY, OTHER_ID, answered, envelope, judged, message, unanswered
+from tests.faults.test_oracle import DAY, ID, OTHER_ID, answered, envelope, judged, message, unanswered
 
-STORE = Mark(Kind.STORE, 10.5, 12.0)
 BROKER = Mark(Kind.BROKER, 10.5, 12.0)
 CLOCK = Mark(Kind.CLOCK, 10.5, 10.6)
 ALLOW, SPOOL, EMBEDDED, MIXED = map(named, ("allow", "spool", "embedded", "mixed"))
@@ -28,8 +29,6 @@ def quickly(attempt: Attempt) -> Attempt:
 @pytest.mark.parametrize(
     ("setup", "sent", "copies", "used", "mark", "name"),
     [
-        (ALLOW, message(answered()), 1, 0, STORE, "allowed"),
-        (ALLOW, message(answered(), answered(), key="k"), 2, 2, STORE, "allowed"),
         (SPOOL, message(quickly(answered())), 2, 1, BROKER, "spooled"),
         (EMBEDDED, message(REFUSED, answered(began=20)), 1, 2, CLOCK, "clock"),
         (PLAIN, message(unanswered()), 0, 1, Mark(Kind.DIED, 10.5, 12.0, 0), "died"),
@@ -48,8 +47,26 @@ def test_an_excuse_has_a_name_and_holds_where_it_belongs(
 
 def test_an_answer_that_was_not_stored_says_so_in_the_log() -> None:
     sent = message(answered(), answered(began=26), key="k")
-    run = Run([sent], [], [envelope()] * 2, {(METERED, DAY): 1}, unstored={envelope()["tracking_id"]: 1})
+    run = Run([sent], [], [envelope()] * 2, {(METERED, DAY): 1}, failed_steps={("complete", ID): 1})
     assert oracle.judge(run).violations == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "copies", "used", "step"),
+    [
+        (message(answered()), 1, 0, "take"),
+        (message(answered(), answered(), key="k"), 2, 2, "begin"),
+    ],
+)
+def test_what_the_store_was_passed_over_for_says_so_in_the_log(
+    sent: Message, copies: int, used: int, step: str
+) -> None:
+    run = Run([sent], [], [envelope()] * copies, {(METERED, DAY): used}, ALLOW, failed_steps={(step, ID): 1})
+    verdict = oracle.judge(run)
+    assert verdict.violations == []
+    assert verdict.excused_charges["allowed"] == max(copies, 1)
+    assert oracle.judge(replace(run, setup=PLAIN)).violations != []
+    assert oracle.judge(replace(run, failed_steps={})).violations != []
 
 
 def test_only_the_earlier_release_keeps_what_its_gate_refuses() -> None:

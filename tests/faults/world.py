@@ -245,7 +245,7 @@ class World:
             self.state.used(),
             self.setup,
             self.shifts,
-            private.unstored(self.gateways),
+            private.failed_steps(self.gateways),
         )
 
     def search_for_private_data(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from tests.faults.ledger import Attempt, Kind
 from tests.faults.world import World
 
 _NOTICED_SECONDS = 10.0
+_VHOST, _USER = '<<"/">>', '<<"guest">>'
 
 
 @fault(BROKER, has_servers)
@@ -72,15 +74,21 @@ def queue_full_until_its_limit_is_lifted(world: World) -> None:
 
 
 def _limit_queue(world: World, most: int) -> None:
-    ctl = world.servers.broker.ctl
-    policy = f'{{"max-length": {most}}}'
-    ctl("set_policy", world.queue, f"^{world.queue}$", policy, "--apply-to", "queues")
-    in_force = [line.split() for line in ctl("list_queues", "name", "policy").splitlines()]
-    world.check([world.queue, world.queue] in in_force, "the queue has no limit")
+    evaluate, name = world.servers.broker.evaluate, f'<<"{world.queue}">>'
+    definition = f'<<"{{\\"max-length\\": {most}}}">>'
+    pattern = f'<<"^{world.queue}$">>'
+    evaluate(
+        f'rabbit_policy:parse_set({_VHOST}, {name}, {pattern}, {definition}, <<"0">>, <<"queues">>, {_USER})'
+    )
+    in_force = evaluate(
+        f"{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r({_VHOST}, queue, {name})), "
+        "rabbit_policy:effective_definition(Queue)"
+    )
+    world.check("max-length" in in_force, "the queue has no limit")
 
 
 def _lift_limit(world: World) -> None:
-    world.servers.broker.ctl("clear_policy", world.queue)
+    world.servers.broker.evaluate(f'rabbit_policy:delete({_VHOST}, <<"{world.queue}">>, {_USER})')
 
 
 @fault(BROKER, has_servers)
@@ -124,24 +132,28 @@ def exchange_deleted(world: World) -> None:
 
 @fault(BROKER, has_servers)
 def broker_alarm(world: World) -> None:
-    ctl = world.servers.broker.ctl
+    evaluate = world.servers.broker.evaluate
     with world.marked(Kind.BROKER):
-        ctl("set_vm_memory_high_watermark", "0.00001")
+        evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
         try:
             world.check(_becomes(lambda: "block" in _readiness(world)), "no gateway says that it is blocked")
             time.sleep(world.random.choice((0.2, 6.0)))
         finally:
-            ctl("set_vm_memory_high_watermark", "0.4")
+            evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
     world.must_meet("no request met it", _is_troubled_in(world))
 
 
 @fault(BROKER, has_servers)
 def connections_closed_by_the_broker(world: World) -> None:
-    ctl = world.servers.broker.ctl
+    evaluate = world.servers.broker.evaluate
     with world.marked(Kind.BROKER):
-        before = set(ctl("list_connections", "pid").split())
-        ctl("close_all_connections", "an operator's reason")
-        after = set(ctl("list_connections", "pid").split())
+        found = evaluate("rabbit_networking:local_connections()")
+        evaluate(
+            'rabbit_networking:close_connections(rabbit_networking:local_connections(), "an operator\'s reason")'
+        )
+        time.sleep(0.2)
+        left = evaluate("rabbit_networking:local_connections()")
+    before, after = (set(re.findall(r"<[\d.]+>", pids)) for pids in (found, left))
     world.check(before and not before & after, "a connection lives on")
 
 
