@@ -11,19 +11,20 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
+from tests.faults import setups
 from tests.faults.breakage_list import BREAKAGES, Breakage
 from tests.faults.episode import play
 from tests.faults.faults import named
 from tests.faults.releases import ROOT
 from tests.faults.servers import Servers
-from tests.faults.setups import setup_of
 from tests.support.servers import RabbitServer, RedisServer
 
 _PACKAGES = ("gateway", "pipeline", "schemas", "tests")
@@ -61,12 +62,16 @@ def copied(into: Path, breakage: Breakage) -> Path:
 def tried(servers: Servers, breakage: Breakage) -> Outcome:
     """Run rounds with this breakage until one is complained of."""
     began = time.monotonic()
-    faults = [named(name) for name in breakage.faults]
+    faults, setup = [named(name) for name in breakage.faults], setups.named(breakage.setup)
     with tempfile.TemporaryDirectory(prefix="breakage-", ignore_cleanup_errors=True) as directory:
         root = copied(Path(directory), breakage)
         for attempt in range(_ATTEMPTS):
             seed = _FIRST_SEED + attempt
-            episode = play(servers, setup_of(seed, breakage.setup), seed, faults, root=root)
+            try:
+                episode = play(servers, setup, seed, faults, root=root)
+            except (RuntimeError, OSError, AssertionError, subprocess.TimeoutExpired) as error:
+                say(f"a round of '{breakage.name}' failed by itself: {str(error)[:200]!r}", sys.stderr)
+                continue
             if episode.kept is not None:
                 shutil.rmtree(episode.kept, ignore_errors=True)
             complaint = _first_of(episode.verdict.violations, breakage.caught_by)
@@ -101,10 +106,10 @@ def main(names: Sequence[str]) -> int:
     return 1 if missed else 0
 
 
-def say(text: str) -> None:
+def say(text: str, to: TextIO = sys.stdout) -> None:
     """Print at once, however the output is read."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    to.write(text + "\n")
+    to.flush()
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ CONCURRENCY = 12
 # Leaves some of two cores to the servers, and to whoever else uses the machine.
 PAUSE_SECONDS = 0.03
 
-_RECOVERY_SECONDS = 60.0
+_START_SECONDS = _RECOVERY_SECONDS = 60.0
 _SETTLED_QUOTA_SECONDS = 20.0
 _ALLOW = '[stage.idempotency]\non_store_error = "allow"\n\n[stage.quota]\non_store_error = "allow"\n'
 
@@ -133,7 +133,7 @@ class World:
     def restart(self, gateway: int) -> None:
         """Start a gateway that has ended, as a supervisor does."""
         self.restarts.append(time.monotonic())
-        self.gateways[gateway].start(ready=False)
+        _start(self.gateways[gateway], ready=False)
 
     def move_clock(self, seconds: int) -> None:
         """Have the gateways' clock be so far ahead of the machine's from now on, or below 0 behind it."""
@@ -221,7 +221,7 @@ class World:
         with self.direct_redis() as client:
             client.flushall()
         with ThreadPoolExecutor(GATEWAYS) as pool:
-            list(pool.map(Gateway.start, self.gateways))
+            list(pool.map(_start, self.gateways))
 
     def collect(self) -> Run:
         """Everything that there is to judge, once it is all quiet; gives counters time to be put right."""
@@ -277,6 +277,17 @@ class World:
             gateway.http.close()
             if gateway.process is not None and gateway.process.poll() is None:
                 gateway.kill()
+
+
+def _start(gateway: Gateway, *, ready: bool = True) -> None:
+    """Start it, and wait until it is there: on a machine with much else to do longer than other tests would."""
+    try:
+        gateway.start(ready=ready)
+    except AssertionError:
+        assert gateway.process is not None
+        if gateway.process.poll() is not None:
+            raise
+        gateway.wait("/readyz" if ready else "/healthz", seconds=_START_SECONDS)
 
 
 def _is_ready(gateway: Gateway) -> bool:
