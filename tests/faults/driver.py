@@ -209,8 +209,11 @@ class Driver:
             self._beside(self._settle(message))
 
     async def ask_again(self, message: Message) -> None:
-        """Send it once more, and until its sender would let it rest."""
-        await self.attempt(message)
+        """Send it once more, whatever it was answered before, until there is an answer that is final."""
+        attempt = await self.attempt(message)
+        while attempt.answer is None or attempt.code in ("IDEMPOTENCY_IN_PROGRESS", *RETRYABLE):
+            await asyncio.sleep(self._random.uniform(0.2, 0.6))
+            attempt = await self.attempt(message)
         await self._settle(message)
 
     async def _start(self) -> None:
