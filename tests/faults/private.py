@@ -24,6 +24,7 @@ PRIVATE = {
 }
 """What may stand nowhere but in the envelope."""
 
+_TOO_LATE = b"it came too late"
 _FAILED_STEP = re.compile(rb"the store failed at '(\w+)'")
 # What requests end by while something is broken; any other exception in a log is a bug.
 _FAILURES = {
@@ -53,12 +54,15 @@ def logged(gateway: Gateway) -> list[str]:
 
 
 def failed_steps(gateways: Sequence[Gateway]) -> Counter[tuple[str, str]]:
-    """By step and tracking_id, how often a gateway has said that the store failed at it, and that it went on."""
+    """By step and tracking_id, how often a gateway has said that the store failed at it, and that it went on.
+
+    A step that came too late is none of these: somebody else has the claim, and only a lease that was over explains it.
+    """
     found: Counter[tuple[str, str]] = Counter()
     for gateway in gateways:
         for line in gateway.log_path.read_bytes().splitlines():
             step = _FAILED_STEP.search(line)
-            if step is not None:
+            if step is not None and _TOO_LATE not in line:
                 found[step[1].decode(), json.loads(line)["tracking_id"]] += 1
     return found
 
