@@ -140,8 +140,9 @@ BREAKAGES = (
         "an unknown outcome is answered as a refusal",
         "pipeline/publish.py",
         "            raise OutcomeUnknown from error\n",
+        "            context.may_be_published = False\n"
         "            raise Refused(codes.SERVICE_UNAVAILABLE, retry_after=1) from error\n",
-        "refused",
+        "refused, and on the queue",
         ("rabbitmq-paused", "rabbitmq-killed", "leg-to-rabbitmq-cut"),
     ),
     Breakage(
@@ -149,6 +150,7 @@ BREAKAGES = (
         "pipeline/publish.py",
         "        context.is_published = True\n",
         "        if __import__('random').random() < 0.05:\n"
+        "            context.may_be_published = False\n"
         "            raise Refused(codes.SERVICE_UNAVAILABLE, retry_after=1)\n"
         "        context.is_published = True\n",
         "refused, and on the queue",
@@ -163,12 +165,13 @@ BREAKAGES = (
         ("provider-switched-off",),
     ),
     Breakage(
-        "the gate refuses what may be on the queue",
+        "a gate before the claim does not wait for it",
         "pipeline/stages/provider_gate.py",
-        "        if context.may_be_published:\n",
-        "        if False:\n",
+        "                if not self.defers:\n",
+        "                if True:\n",
         "on the queue, and called refused in the end",
         ("provider-switched-off",),
+        "order",
     ),
     Breakage(
         "a resumed claim is charged once more",

@@ -16,21 +16,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from tests.faults import setups
 from tests.faults.breakage_list import BREAKAGES, Breakage
 from tests.faults.episode import play
 from tests.faults.faults import named
 from tests.faults.releases import ROOT
 from tests.faults.servers import Servers
+from tests.faults.setups import Setup
+from tests.faults.setups import named as named_setup
 from tests.support.servers import RabbitServer, RedisServer
 
 _PACKAGES = ("gateway", "pipeline", "schemas", "tests")
 # Another draw of the load and of the moments: what a fault shows is partly chance.
 _ATTEMPTS = 3
 _FIRST_SEED = 7000
+_GATE_FIRST = ("auth", "validation", "provider_gate", "idempotency", "quota")
 
 
 class Outcome(NamedTuple):
@@ -62,7 +65,7 @@ def copied(into: Path, breakage: Breakage) -> Path:
 def tried(servers: Servers, breakage: Breakage) -> Outcome:
     """Run rounds with this breakage until one is complained of."""
     began = time.monotonic()
-    faults, setup = [named(name) for name in breakage.faults], setups.named(breakage.setup)
+    faults, setup = [named(name) for name in breakage.faults], _setup_of(breakage)
     with tempfile.TemporaryDirectory(prefix="breakage-", ignore_cleanup_errors=True) as directory:
         root = copied(Path(directory), breakage)
         for attempt in range(_ATTEMPTS):
@@ -78,6 +81,11 @@ def tried(servers: Servers, breakage: Breakage) -> Outcome:
             if complaint is not None:
                 return Outcome(breakage, complaint, attempt + 1, time.monotonic() - began)
     return Outcome(breakage, None, _ATTEMPTS, time.monotonic() - began)
+
+
+def _setup_of(breakage: Breakage) -> Setup:
+    found = named_setup(breakage.setup)
+    return replace(found, order=_GATE_FIRST) if found.name == "order" else found
 
 
 def _first_of(violations: Sequence[str], expected: str) -> str | None:

@@ -15,7 +15,7 @@ import httpx
 from tests.faults import stages
 from tests.faults.injections import gateway
 from tests.faults.injections.deck import OPERATOR, fault
-from tests.faults.ledger import OF_A_PROVIDER, Kind
+from tests.faults.ledger import OF_A_PROVIDER, Kind, Message
 from tests.faults.load import CLIENTS, PROVIDERS, ROTATED
 from tests.faults.world import World
 
@@ -53,12 +53,17 @@ def provider_switched_off(world: World) -> None:
     """
     providers = deepcopy(PROVIDERS)
     providers["alpha"]["is_active"] = False
-    gateway.kill_at(
-        world, stages.CONFIRM, lambda message: message.key is not None and b'["a"]' in message.body
-    )
+    gateway.kill_at(world, stages.CONFIRM, _believes_a_refusal_of_alpha)
+    killed = time.monotonic()
     with _configured(world, Kind.SWITCHED_OFF, "PROVIDERS_CONFIG", providers):
+        # A retry has to wait for the lease of the request that was killed, and is to meet the gate.
+        time.sleep(max(0.0, killed + gateway.LEASE_SECONDS + 1 - time.monotonic()))
         world.sleep(1.0, 2.0)
     world.must_meet("no request was refused for it", lambda attempt: attempt.code in OF_A_PROVIDER)
+
+
+def _believes_a_refusal_of_alpha(message: Message) -> bool:
+    return message.key is not None and message.gives_up and b'["a"]' in message.body
 
 
 @fault(OPERATOR)
