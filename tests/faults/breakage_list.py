@@ -81,8 +81,8 @@ BREAKAGES = (
     Breakage(
         "a claim's lease is ignored",
         "gateway/redis/begin.lua",
-        "tonumber(l) > now then",
-        "tonumber(l) < 0 then",
+        "left > 0 and left <= tonumber(lease_ms) then",
+        "left < 0 then",
         "times on the queue",
         ("rabbitmq-paused", "one-key-500-times"),
     ),
