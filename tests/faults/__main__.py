@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 from tests.faults import record
 from tests.faults.episode import failed, play
@@ -24,6 +25,8 @@ from tests.faults.servers import Servers
 from tests.faults.setups import SETUPS, Setup, setup_of
 from tests.faults.world import Fault
 from tests.support.servers import RabbitServer, RedisServer
+
+_ROUND_SECONDS = 900
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--kind", choices=KINDS, help="all faults of this kind, each round")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGALRM, _take_too_long)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if given.seed is None:
         given.seed = random.randrange(10**6)
@@ -127,16 +131,22 @@ def _line_of_round(
     servers: Servers, setup: Setup, seed: int, faults: Sequence[Fault], say: Callable[[str], None]
 ) -> record.Line:
     """Play it, and once more if the round itself fails: on a busy machine a server may not start in time."""
-    try:
-        return record.line_of(play(servers, setup, seed, faults, say))
-    except (RuntimeError, OSError, AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
-        say(f"  the round itself failed, and is played once more: {type(error).__name__}: {str(error)[:500]}")
+    reason = ""
+    for _ in range(2):
+        signal.alarm(_ROUND_SECONDS)
+        try:
+            return record.line_of(play(servers, setup, seed, faults, say))
+        except (RuntimeError, OSError, AssertionError, subprocess.TimeoutExpired) as error:
+            reason = f"{type(error).__name__}: {str(error)[:500]}"
+        finally:
+            signal.alarm(0)
+        say(f"  the round itself failed: {reason}")
         servers.heal()
-    try:
-        return record.line_of(play(servers, setup, seed, faults, say))
-    except (RuntimeError, OSError, AssertionError, TimeoutError, subprocess.TimeoutExpired) as error:
-        servers.heal()
-        return record.line_of(failed(setup, seed, f"{type(error).__name__}: {str(error)[:500]}"))
+    return record.line_of(failed(setup, seed, reason))
+
+
+def _take_too_long(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError(f"the round took longer than {_ROUND_SECONDS} s")
 
 
 def _sum_up(given: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ from tests.support.servers import RabbitServer, RedisServer
 
 _PACKAGES = ("gateway", "pipeline", "schemas", "tests")
 # Another draw of the load and of the moments: what a fault shows is partly chance.
-_ATTEMPTS = 3
+_ATTEMPTS = 6
 _FIRST_SEED = 7000
 _GATE_FIRST = ("auth", "validation", "provider_gate", "idempotency", "quota")
 

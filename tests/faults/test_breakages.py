@@ -31,7 +31,7 @@ def test_there_are_twenty_and_each_has_a_name() -> None:
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "breakage",
     [
