@@ -19,9 +19,10 @@ _START_SECONDS = 30.0
 _PATIENCE_WITH_THE_PAUSED_SECONDS = 2.0
 
 
-def kill_at(world: World, point: str, wanted: Callable[[Message], bool] = lambda message: True) -> None:
+def kill_at(
+    world: World, point: str, victim: int, wanted: Callable[[Message], bool] = lambda message: True
+) -> None:
     """Have a request of a message that is wanted kill its process at this point, and the gateway serve again."""
-    victim = world.random.randrange(len(world.gateways))
     with world.marked(Kind.DIED, victim):
         before = processes.workers_of(world.gateways[victim])
         deadline = time.monotonic() + _DEATH_SECONDS
@@ -37,7 +38,10 @@ def kill_at(world: World, point: str, wanted: Callable[[Message], bool] = lambda
 
 
 def _killed_at(point: str) -> Fault:
-    return Fault(GATEWAY, f"gateway-killed-at-{point}", lambda world: kill_at(world, point))
+    def inject(world: World) -> None:
+        kill_at(world, point, world.random.randrange(len(world.gateways)))
+
+    return Fault(GATEWAY, f"gateway-killed-at-{point}", inject)
 
 
 FAULTS += [_killed_at(point) for point in stages.POINTS]

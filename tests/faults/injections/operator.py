@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator
 from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,23 +21,18 @@ from tests.faults.world import World
 _AHEAD_SECONDS = 23 * 3600
 
 
-@contextlib.contextmanager
-def _configured(world: World, kind: Kind, variable: str, document: dict[str, Any]) -> Iterator[None]:
-    """Both gateways have this configuration inside the ``with``; they are restarted for it, one after the other."""
-    before = world.gateways[0].environ[variable]
-    with world.marked(kind):
-        _roll_out(world, variable, json.dumps(document))
-        yield
-        _roll_out(world, variable, before)
+def _configure(world: World, variable: str, document: dict[str, Any]) -> None:
+    """Have gateways that start from now on read this."""
+    for running in world.gateways:
+        running.environ[variable] = json.dumps(document)
 
 
-def _roll_out(world: World, variable: str, value: str) -> None:
-    # A recovery counts from the last roll-out.
+def _roll_out(world: World, *numbers: int) -> None:
+    """Restart gateways one after the other; a recovery counts from the last roll-out."""
     world.restarts.clear()
-    for number, running in enumerate(world.gateways):
-        running.environ[variable] = value
+    for number in numbers:
         with world.marked(Kind.STOPPED, number):
-            code = running.stop()
+            code = world.gateways[number].stop()
             if code != 0:
                 world.violations.append(f"SIGTERM ended the gateway with exit code {code}")
             world.restart(number)
@@ -49,16 +42,23 @@ def _roll_out(world: World, variable: str, value: str) -> None:
 def provider_switched_off(world: World) -> None:
     """Retries meet a gate that refuses what it let through before; and the provider comes back.
 
-    One of them is of a message that is on the queue already.
+    One of them is of a message that is on the queue already: its gateway dies with the message confirmed, and is
+    started again with the provider off, as the other one was before.
     """
     providers = deepcopy(PROVIDERS)
     providers["alpha"]["is_active"] = False
-    gateway.kill_at(world, stages.CONFIRM, _believes_a_refusal_of_alpha)
-    killed = time.monotonic()
-    with _configured(world, Kind.SWITCHED_OFF, "PROVIDERS_CONFIG", providers):
-        # A retry has to wait for the lease of the request that was killed, and is to meet the gate.
-        time.sleep(max(0.0, killed + gateway.LEASE_SECONDS + 1 - time.monotonic()))
-        world.sleep(1.0, 2.0)
+    with world.marked(Kind.SWITCHED_OFF):
+        _configure(world, "PROVIDERS_CONFIG", providers)
+        victim = world.random.randrange(len(world.gateways))
+        _roll_out(world, 1 - victim)
+        gateway.kill_at(world, stages.CONFIRM, victim, _believes_a_refusal_of_alpha)
+        if world.setup.workers > 1:
+            # Its supervisor has put a worker with the old configuration there.
+            _roll_out(world, victim)
+        # A retry has to wait for the lease of the request that was killed.
+        time.sleep(gateway.LEASE_SECONDS + 1)
+        _configure(world, "PROVIDERS_CONFIG", PROVIDERS)
+        _roll_out(world, 0, 1)
     world.must_meet("no request was refused for it", lambda attempt: attempt.code in OF_A_PROVIDER)
 
 
@@ -73,10 +73,14 @@ def quota_lowered(world: World) -> None:
     for entry in clients.values():
         if entry["name"] == ROTATED:
             entry["daily_quota"] = 1
-    with _configured(world, Kind.LOWERED, "CLIENT_CONFIG", clients):
+    with world.marked(Kind.LOWERED):
+        _configure(world, "CLIENT_CONFIG", clients)
+        _roll_out(world, 0, 1)
         began = time.monotonic()
         world.sleep(1.0, 2.0)
         ended = time.monotonic()
+        _configure(world, "CLIENT_CONFIG", CLIENTS)
+        _roll_out(world, 0, 1)
     # Resumed claims are charged already, and a store that is passed over counts nothing.
     fresh = [
         message
