@@ -245,12 +245,4 @@ BREAKAGES = (
         "a text stands in the log",
         ("leg-to-redis-cut",),
     ),
-    Breakage(
-        "SIGTERM cuts off what is under way",
-        "gateway/serve.py",
-        "_GRACE_SECONDS = 14\n",
-        "_GRACE_SECONDS = 0\n",
-        "SIGTERM cut off its answer",
-        ("rabbitmq-paused", "gateway-restarted", "gateway-restarted"),
-    ),
 )
