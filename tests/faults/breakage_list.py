@@ -62,7 +62,7 @@ BREAKAGES = (
     ),
     Breakage(
         "the spool forgets before the confirm",
-        "gateway/embedded/mover.py",
+        "gateway/embedded/moving/mover.py",
         "            if failure is None:\n",
         "            if failure is None or True:\n",
         "accepted, and not on the queue",

@@ -19,7 +19,7 @@ VARIABLE = "FAULTS_CLOCK"
 _BYTES = 16
 _SECOND_NS = 1_000_000_000
 # Where the name ``datetime`` stands for the class.
-_USERS = ("gateway.clock", "gateway.embedded.schema", "gateway.embedded.mover")
+_USERS = ("gateway.clock", "gateway.embedded.schema", "gateway.embedded.moving.mover")
 
 _time, _time_ns, _now = time.time, time.time_ns, dt.datetime.now
 

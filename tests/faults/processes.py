@@ -12,15 +12,18 @@ from tests.support.gateways import Gateway
 
 
 def all_of(gateway: Gateway) -> list[int]:
-    """The process ids, the first process first; what Python starts to track resources is left out."""
+    """The process ids, the first process first."""
     assert gateway.process is not None
     return [gateway.process.pid, *workers_of(gateway)]
 
 
 def workers_of(gateway: Gateway) -> list[int]:
-    """The process ids of what serves: of the workers, or of the only process where there are none."""
+    """The process ids of what serves: of the workers, or of the only process where there are none.
+
+    What Python may start to track resources is left out.
+    """
     assert gateway.process is not None
-    children = [pid for pid in _children(gateway.process.pid) if "spawn_main" in _command(pid)]
+    children = [pid for pid in _children(gateway.process.pid) if "resource_tracker" not in _command(pid)]
     return children or [gateway.process.pid]
 
 
@@ -34,8 +37,8 @@ def is_paused(pid: int) -> bool:
     return _state(pid) == "T"
 
 
-def wait_until_gone(pids: list[int], seconds: float = 5.0) -> bool:
-    """Whether all of them have ended in time."""
+def wait_until_gone(pids: list[int], seconds: float = 20.0) -> bool:
+    """Whether all of them have ended in time: workers whose supervisor was killed finish what they have begun."""
     deadline = time.monotonic() + seconds
     while not all(map(is_gone, pids)):
         if time.monotonic() > deadline:
