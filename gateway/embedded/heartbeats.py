@@ -32,7 +32,8 @@ class EmbeddedHeartbeats:
         """Begin to listen."""
         await self.database.start()
         if self._receive is not None:
-            self._listening = asyncio.create_task(self._listen(self._receive))
+            # What is sent from now on is heard, however late the task gets to run.
+            self._listening = asyncio.create_task(self._listen(self._receive, now_ms()))
 
     async def close(self) -> None:
         """End listening."""
@@ -55,9 +56,8 @@ class EmbeddedHeartbeats:
         """See ``HeartbeatBus.listen``."""
         self._receive = receive
 
-    async def _listen(self, receive: Callable[[bytes], None]) -> None:
+    async def _listen(self, receive: Callable[[bytes], None], started_at: int) -> None:
         position: int | None = None
-        started_at = now_ms()
         failing = False
         with suppress(DatabaseError):
             # A new file has no tables to look into before the writer has opened it.

@@ -66,7 +66,8 @@ async def test_while_it_is_known_to_be_down_calls_fail_at_once() -> None:
 
 async def test_it_tries_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """With pauses in between, until there is a server; each new reason is logged."""
-    monkeypatch.setattr(link_module, "_PAUSE_SECONDS", (0.01, 0.05))
+    # The longest is long: an attempt that lasts for longer has been a connection, of which it is told that it was lost.
+    monkeypatch.setattr(link_module, "_PAUSE_SECONDS", (0.01, 5.0))
     told: list[bool] = []
     caplog.set_level(logging.INFO)
     reject = True
