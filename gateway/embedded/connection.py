@@ -41,10 +41,29 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, Files]:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise NotOurs(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sync_names_above(path.parent)
     with suppress(FileExistsError):
         # Exclusive: to open and close an existing file would drop the locks that this process has on it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     return _with_room(path, partial(_open_for_writing, path))
+
+
+def _sync_names_above(folder: Path) -> None:
+    """Have the name of the folder, and of those above it on its disk, outlive a power cut.
+
+    SQLite sees to the names of its files, but not to that of a folder which may be new, by us or by another process.
+    """
+    device = folder.stat().st_dev
+    for above in folder.resolve().parents:
+        # Where it is not allowed, or the file system cannot, the names are as safe as that system makes them.
+        with suppress(OSError):
+            if above.stat().st_dev != device:
+                return
+            descriptor = os.open(above, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _open_for_writing(path: Path) -> tuple[sqlite3.Connection, Files]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -31,6 +32,18 @@ async def test_the_file_is_created_for_its_owner_only(tmp_path: Path) -> None:
     assert modes == dict.fromkeys(
         ("gateway.db", "gateway.db-reserve", "gateway.db-shm", "gateway.db-turn", "gateway.db-wal"), 0o600
     )
+
+
+def test_the_name_of_its_folder_is_synced_whoever_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the top of its disk: else a power cut may take the folder with everything that is in it."""
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    for _ in range(2):
+        Database(tmp_path / "new" / "folder" / "gateway.db").prepare()
+        assert synced[:2] == [(tmp_path / "new").stat().st_ino, tmp_path.stat().st_ino]
+        synced.clear()
 
 
 async def test_what_is_promised_of_a_commit_is_asked_of_sqlite(database: Database) -> None:
