@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick test-versions faults bench lint \
+.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick test-versions faults power bench lint \
     fmt build up down logs clean
 
 help: ## List the targets
@@ -44,17 +44,19 @@ check: lint test-quick ## Check what needs no server, in a minute: lint, types, 
 
 test-quick: $(VENV)/installed-test ## Run the tests of `make check` without linting
 	HYPOTHESIS_PROFILE=quick $(pytest) -m "not servers and not cluster and not long and not quiet" \
-	    --ignore tests/integration --ignore tests/faults --ignore tests/bench --ignore tests/docker $(ARGS)
+	    --ignore tests/integration --ignore tests/faults --ignore tests/bench --ignore tests/docker --ignore tests/power $(ARGS)
 
 test-pythons: $(VENV)/installed-tox ## Run them on every supported Python that is here, and say which is not; in CI one that is not fails
 	$(tox) --skip-missing-interpreters $(if $(CI),false,true) -m supported next
 
 test: $(VENV)/installed-test ## Run the tests, with real servers, which are installed where they are missing; ARGS="-k quota" for some
 	sh tests/install-servers.sh
+	-sh tests/power/install-fuse.sh
 	$(pytest) $(ARGS)
 
-test-long: $(VENV)/installed-test ## Run what takes longer: the clusters, every fault, the long models, a short bench
+test-long: $(VENV)/installed-test ## Run what takes longer: the clusters, every fault, power cuts, the long models, a short bench
 	sh tests/install-servers.sh
+	-sh tests/power/install-fuse.sh
 	sh tests/bench/install-wrk.sh
 	HYPOTHESIS_PROFILE=long $(pytest) -m "cluster or long or model" $(ARGS)
 
@@ -78,6 +80,11 @@ faults: $(VENV)/installed-test ## Break everything under load and compare; ROUND
 	sh tests/install-servers.sh
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(JOBS),--jobs $(JOBS)) $(if $(SETUP),--setup $(SETUP)) $(if $(FAULT),--fault $(FAULT))
+
+power: $(VENV)/installed-test ## Cut the power under load and count; as root, on Linux; ROUNDS=20, SEED=1, SUBJECT=embedded
+	sh tests/install-servers.sh
+	sh tests/power/install-fuse.sh
+	$(BIN)/python -m tests.power $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SUBJECT),--subject $(SUBJECT))
 
 bench: $(VENV)/installed-bench ## Measure against bare uvicorn, in ten minutes; ARGS="--short", ARGS="--peers", ARGS="--profile", ARGS="--help"
 	sh tests/install-servers.sh

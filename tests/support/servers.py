@@ -232,15 +232,19 @@ class RedisServer(Server):
 
 
 class RabbitServer(Server):
-    """A RabbitMQ node without plugins, with an Erlang port mapper of its own. Takes about 12 seconds to start."""
+    """A RabbitMQ node without plugins, with an Erlang port mapper of its own. Takes about 12 seconds to start.
+
+    Its messages lie in ``data``, by default a folder in its own.
+    """
 
     start_within_seconds = 120.0
     stop_within_seconds = 30.0
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
         self._programs = rabbitmq_programs()
         self._epmd = epmd_binary()
         super().__init__()
+        self._data = data or self.directory / "data"
         self.node = f"test{self.port}@localhost"
         self._epmd_port = free_port()
         self._env = self._environment()
@@ -316,7 +320,7 @@ class RabbitServer(Server):
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
             "RABBITMQ_LOG_BASE": str(self.directory),
-            "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
+            "RABBITMQ_MNESIA_BASE": str(self._data),
             "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_PID_FILE": str(self.directory / "server.pid"),
