@@ -37,6 +37,7 @@ SUBJECTS: dict[str, tuple[type[Subject], dict[str, Any]]] = {
 
 _COLUMNS = (
     ("cuts", "cuts"),
+    ("in the start after one", "cuts_in_the_start"),
     ("that lost something", "bit"),
     ("accepted", "accepted"),
     ("**lost**", "lost"),

@@ -36,8 +36,10 @@ def cut(disk: Disk, seed: int, manner: str | None = None) -> Toll:
     """Leave of the disk what is found on it when the power is back; the same seed does the same to the same disk."""
     chance = random.Random(seed)
     toll = Toll(manner or chance.choice(MANNERS), chance.choice(SECTOR_BYTES))
-    for file in sorted(disk.files(), key=lambda file: file.number):
-        _leave(file, toll, chance)
+    beside = Toll(toll.manner, toll.sector_bytes)
+    for file, name in sorted(disk.files().items(), key=lambda found: found[0].number):
+        # The index of SQLite's log is never synced, and made anew by who opens the file.
+        _leave(file, beside if name.endswith("-shm") else toll, chance)
     _leave_names(disk.journal, toll, chance)
     _forget(disk.root)
     disk.journal.clear()

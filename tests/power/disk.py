@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import itertools
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -180,19 +179,17 @@ class Disk:
             keep(naming)
         self.journal.clear()
 
-    def files(self) -> Iterator[File]:
-        """Every file that has, or by the last sync had, a name."""
-        seen: set[Node] = set()
+    def files(self) -> dict[File, str]:
+        """Every file that has, or by the last sync had, a name; and that."""
+        found: dict[Node, str] = {}
         folders = [self.root]
         while folders:
             folder = folders.pop()
-            for node in (*folder.entries.values(), *folder.synced.values()):
-                if node not in seen:
-                    seen.add(node)
-                    if isinstance(node, Folder):
-                        folders.append(node)
-                    else:
-                        yield node
+            for name, node in (*folder.synced.items(), *folder.entries.items()):
+                if node not in found and isinstance(node, Folder):
+                    folders.append(node)
+                found[node] = name
+        return {node: name for node, name in found.items() if isinstance(node, File)}
 
     def _place(self, path: str) -> tuple[Folder, str]:
         parent, _, name = path.rpartition("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,8 +20,9 @@ QUOTA = 10**9
 MakeSubject = Callable[[Machine, Path, int], Subject]
 
 _MOST_SECONDS_OF_LOAD = 3.0
+_MOST_STEPS = 60
 _ASKED_AGAIN = 300
-_READABLE_SECONDS = 5.0
+_CUTS_IN_THE_START = 0.3
 
 
 @dataclass
@@ -28,6 +30,8 @@ class Figures:
     """What was counted over some cuts; of messages unless it says otherwise."""
 
     cuts: int = 0
+    cuts_in_the_start: int = 0
+    """Of what was being started after one of these cuts."""
     accepted: int = 0
     lost: int = 0
     doubled: int = 0
@@ -103,16 +107,34 @@ def _cut_under_load(
         load.accept(1)
         with subject.disturbed(disturbance):
             time.sleep(seconds)
-            toll = subject.machine.cut(chance.getrandbits(32), subject.pids(), manner=manner)
+            toll = subject.machine.cut(
+                chance.getrandbits(32), subject.pids(), manner=manner, steps=chance.randrange(_MOST_STEPS)
+            )
             subject.kill()
     figures.cuts += 1
     figures.bit += bool(toll["lost"] or toll["torn"] or toll["names_lost"])
     figures.manners[toll["manner"]] += 1
     figures.checkpoints += _checkpoints(subject.machine.platter)
-    since = time.monotonic()
     subject.machine.switch_on()
+    if subject.is_cut_in_its_start and chance.random() < _CUTS_IN_THE_START:
+        _cut_in_the_start(subject, chance, figures)
+    since = time.monotonic()
     subject.start()
     figures.seconds_to_serve = max(figures.seconds_to_serve, time.monotonic() - since)
+
+
+def _cut_in_the_start(subject: Subject, chance: random.Random, figures: Figures) -> None:
+    """Cut the power once more, while what the last cut left is being recovered."""
+    seconds, seed = chance.uniform(0.3, 2), chance.getrandbits(32)
+    timer = threading.Timer(seconds, lambda: subject.machine.cut(seed, subject.pids()))
+    timer.start()
+    # It ends before it serves, unless it was faster than the cut.
+    with suppress(AssertionError):
+        subject.start()
+    timer.join()
+    subject.kill()
+    figures.cuts_in_the_start += 1
+    subject.machine.switch_on()
 
 
 def _judge(subject: Subject, load: Load, figures: Figures) -> None:

@@ -4,8 +4,8 @@ It obeys commands on its standard input, and answers each with a line of JSON:
 
 - ``sync`` keeps everything so far, as the kernel does with what is half a minute old;
 - ``close`` keeps everything, writes it to the platter and ends, as an unmount does;
-- ``freeze``: from now on no operation returns, until the process ends, and with it the mount: no program is told of an
-  error, which a cut does not give;
+- ``freeze N``: after so many more writes and syncs, or after a second in which there are not so many, no operation
+  returns until the process ends, and with it the mount: no program is told of an error, which a cut does not give;
 - ``cut SEED [MANNER]`` writes what survives to the platter and tells the toll.
 
 At the end of the input it ends without a word. The room is what it reports, and no bound.
@@ -36,6 +36,7 @@ from tests.power.disk import Disk, File, Folder, Node, Resize, Write
 from tests.power.platter import load, save
 
 _BLOCK_BYTES = 4096
+_FREEZE_SECONDS = 1.0
 
 
 class FileSystem(mfusepy.Operations):  # type: ignore[misc]  # The bindings have no types.
@@ -49,7 +50,8 @@ class FileSystem(mfusepy.Operations):  # type: ignore[misc]  # The bindings have
         self.disk = disk
         self.turn = threading.Lock()
         self.is_off = False
-        self.is_cut = False
+        self.is_cut = threading.Event()
+        self.steps_left: int | None = None
         self._handles: dict[int, tuple[Node, bool]] = {}
         self._numbers = itertools.count(1)
         self._room_bytes = room_bytes
@@ -171,6 +173,14 @@ class FileSystem(mfusepy.Operations):  # type: ignore[misc]  # The bindings have
         sizes = {"f_bsize": _BLOCK_BYTES, "f_frsize": _BLOCK_BYTES, "f_namemax": 255}
         return sizes | dict.fromkeys(("f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree"), blocks)
 
+    def note(self, operation: str) -> None:
+        """Count what changes the disk, for who waits to cut it."""
+        if self.steps_left is None or operation not in {"write", "fsync"}:
+            return
+        if self.steps_left <= 0:
+            self.is_cut.set()
+        self.steps_left -= 1
+
     def _at(self, path: str | None, fh: int | None) -> Node:
         if fh is not None:
             return self._handles[fh][0]
@@ -219,7 +229,8 @@ class Mount(mfusepy.FUSE):  # type: ignore[misc]
         with self._file_system.turn:
             if self._file_system.is_off:
                 return -errno.EIO
-            if not self._file_system.is_cut:
+            self._file_system.note(function.__name__)
+            if not self._file_system.is_cut.is_set():
                 return int(super()._wrapper(function, *arguments, **named))
         threading.Event().wait()
         raise AssertionError("nothing ends this but the process")
@@ -237,7 +248,7 @@ def obey(file_system: FileSystem, platter: Path, mountpoint: str) -> None:
         answer: dict[str, Any] = {}
         with file_system.turn:
             if command == "freeze":
-                file_system.is_cut = True
+                file_system.steps_left = int(words[0])
             elif command == "cut":
                 answer = cut(file_system.disk, int(words[0]), " ".join(words[1:]) or None).as_dict()
             else:
@@ -245,11 +256,15 @@ def obey(file_system: FileSystem, platter: Path, mountpoint: str) -> None:
                 file_system.is_off = command == "close"
             if command in {"cut", "close"}:
                 save(file_system.disk, platter)
+        if command == "freeze":
+            file_system.is_cut.wait(_FREEZE_SECONDS)
+            with file_system.turn:
+                file_system.is_cut.set()
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
         if command == "close":
             break
-    if not file_system.is_cut:
+    if not file_system.is_cut.is_set():
         file_system.is_off = True
         subprocess.run(["umount", "--lazy", mountpoint], stderr=subprocess.DEVNULL, check=False)
     os._exit(0)  # The other thread may be in the kernel for as long as anybody has a file open.

@@ -56,12 +56,15 @@ class Machine:
             )
         until(self._is_mounted, f"the mount (see {self._log})")
 
-    def cut(self, seed: int, pids: Iterable[int] = (), *, manner: str | None = None) -> dict[str, Any]:
+    def cut(
+        self, seed: int, pids: Iterable[int] = (), *, manner: str | None = None, steps: int = 0
+    ) -> dict[str, Any]:
         """Cut the power: from one moment on nothing is written any more, and these processes go no further.
 
-        Returns the toll: what became of what was not synced.
+        The moment is after so many more ``steps`` (writes and syncs), where there is load, and a second later where
+        there is none. Returns the toll: what became of what was not synced.
         """
-        self._tell("freeze")
+        self._tell(f"freeze {steps}")
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -36,6 +36,8 @@ class Subject(ABC):
     """A gateway, and the machine whose power is cut. ``directory`` is on a disk that stays."""
 
     room_mib: ClassVar[int] = 65536
+    is_cut_in_its_start: ClassVar[bool] = False
+    """Whether the power may go again while it starts."""
 
     def __init__(self, machine: Machine, directory: Path, quota: int, workers: int = 1) -> None:
         self.machine = machine
@@ -82,6 +84,7 @@ class Embedded(Subject):
 
     # So small that its log is written back to the file after every 128 pages.
     room_mib = 16
+    is_cut_in_its_start = True
 
     @property
     def path(self) -> Path:
@@ -118,6 +121,7 @@ class Spool(Subject):
     """Spool and embedded store on the disk; RabbitMQ is elsewhere, and the way to it is cut now and then."""
 
     room_mib = 16
+    is_cut_in_its_start = True
 
     def __init__(
         self, machine: Machine, directory: Path, quota: int, rabbit: RabbitServer, workers: int = 1

@@ -9,6 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -183,6 +185,20 @@ def test_from_the_cut_on_no_operation_returns(computer: Machine) -> None:
     assert writer.returncode == -signal.SIGKILL
     computer.switch_on()
     assert path.read_bytes() == OLD
+
+
+def test_a_cut_comes_after_so_many_steps(computer: Machine) -> None:
+    """In the midst of what a program writes, and not only between its transactions."""
+    with stored(computer.path / "file", b"").open("r+b", buffering=0) as file:
+        cut = threading.Thread(target=computer.cut, args=[1], kwargs={"manner": "everything", "steps": 3})
+        cut.start()
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(b"x")
+                time.sleep(0.05)
+        cut.join()
+    computer.switch_on()
+    assert len((computer.path / "file").read_bytes()) >= 3
 
 
 def test_a_file_system_may_keep_the_name_with_the_file(tmp_path: Path) -> None:

@@ -21,8 +21,6 @@ def test_what_an_embedded_gateway_accepted_outlives_the_cut(tmp_path: Path) -> N
     assert not is_broken(figures), figures
     assert figures.charges_missing == 0
     assert figures.accepted > 0
-    # The index of the log is never synced, so that each cut has taken something.
-    assert figures.bit == 2
 
 
 @pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
