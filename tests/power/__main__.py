@@ -47,6 +47,7 @@ _COLUMNS = (
     ("forgotten", "forgotten"),
     ("charges missing", "charges_missing"),
     ("repaired by hand", "repaired"),
+    ("would not start again", "dead"),
     ("checkpoints", "checkpoints"),
 )
 
@@ -106,6 +107,7 @@ def is_broken(figures: Figures) -> bool:
     return bool(
         figures.lost
         or figures.doubled
+        or figures.dead
         or figures.refused_but_sent
         or figures.charges_too_many
         or figures.violations

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.power.load import Load, Message
 from tests.power.machine import Machine
-from tests.power.subjects import Subject
+from tests.power.subjects import Subject, WillNotStart
 
 QUOTA = 10**9
 MakeSubject = Callable[[Machine, Path, int], Subject]
@@ -44,6 +44,8 @@ class Figures:
     charges_too_many: int = 0
     repaired: int = 0
     """Starts that needed a repair by hand."""
+    dead: int = 0
+    """Disks from which the server would not start again; what lies there is counted no further."""
     bit: int = 0
     """Cuts that lost or tore something that was not synced."""
     checkpoints: int = 0
@@ -73,7 +75,12 @@ def play(
     with closing(make(computer, directory, QUOTA)) as subject:
         subject.start()
         for number in range(cuts):
-            _cut_under_load(subject, load, chance, figures, manner, is_first=number == 0)
+            try:
+                _cut_under_load(subject, load, chance, figures, manner, is_first=number == 0)
+            except WillNotStart:
+                figures.dead += 1
+                figures.accepted, figures.lost = load.accepted(), len(lost)
+                return figures
             subject.collect()
             ids = {tracking_id for tracking_id, _ in subject.arrived}
             lost |= {message for message in load.messages if message.accepted - ids}

@@ -86,7 +86,8 @@ class Machine:
 
     def _is_mounted(self) -> bool:
         assert self._file_system is not None
-        assert self._file_system.poll() is None, self._log.read_text()
+        if self._file_system.poll() is not None:
+            raise NoFuse(f"the file system could not be mounted: {self._log.read_text()}")
         return self.path.is_mount()
 
     def _tell(self, command: str) -> dict[str, Any]:
@@ -112,11 +113,11 @@ def machine(directory: Path, room_mib: int = 65536, *, names_too: bool = False) 
     """One that is on, and whose disk is gone at the end. Where FUSE is missing the test is skipped, but never in CI."""
     try:
         one = Machine(directory, room_mib, names_too=names_too)
+        one.switch_on()
     except NoFuse as missing:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
-    one.switch_on()
     try:
         yield one
     finally:

@@ -32,6 +32,10 @@ Arrived = Counter[tuple[str, str]]
 _PATIENT_SECONDS = 120.0
 
 
+class WillNotStart(Exception):
+    """What a cut left is more than the server can recover from by itself."""
+
+
 class Subject(ABC):
     """A gateway, and the machine whose power is cut. ``directory`` is on a disk that stays."""
 
@@ -204,7 +208,11 @@ class Redis(Subject):
         return Backend("redis", self.redis.url, f"embedded:{self.outbox}").environ()
 
     def start(self) -> None:
-        """Redis, with its file repaired as its error says where it will not start with it; and the gateway, once."""
+        """Redis, with its file repaired as its error says where it will not start with it; and the gateway, once.
+
+        What it has set up is on the disk before there is load: it is minutes old. Redis itself does not sync the name
+        of the folder that it makes for its files.
+        """
         try:
             self.redis.start()
         except RuntimeError as error:
@@ -216,6 +224,7 @@ class Redis(Subject):
                     ["redis-check-aof", "--fix", str(part)], input=b"y\n", capture_output=True, check=True
                 )
             self.redis.start()
+        self.machine.sync()
         start_or_wait(self.gateway)
 
     def pids(self) -> list[int]:
@@ -251,7 +260,10 @@ class Rabbit(Subject):
 
     def start(self) -> None:
         """RabbitMQ and, once, the gateway. What they set up is on the disk before there is load: it is minutes old."""
-        self.rabbit.start()
+        try:
+            self.rabbit.start()
+        except RuntimeError as error:
+            raise WillNotStart("RabbitMQ") from error
         start_or_wait(self.gateway)
         self.rabbit.write_down_queues()
         self.machine.sync()

@@ -25,12 +25,14 @@ def test_what_an_embedded_gateway_accepted_outlives_the_cut(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
 def test_a_gateway_that_syncs_less_is_caught(tmp_path: Path, synchronous: str) -> None:
+    """On a large disk, where no checkpoint comes that soon: it syncs what was written until then."""
+
     def make(computer: Machine, directory: Path, quota: int) -> Embedded:
         subject = Embedded(computer, directory, quota)
         subject.broken_by(synchronous)
         return subject
 
-    with machine(tmp_path, Embedded.room_mib) as computer:
+    with machine(tmp_path) as computer:
         figures = play(make, computer, tmp_path, seed=1, cuts=1, manner="nothing")
     assert figures.lost > 0
     assert is_broken(figures)
