@@ -43,7 +43,8 @@ class Worker:
             while not gone.is_set():
                 self._tell()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(gone.wait(), TELL_SECONDS)
+                    async with asyncio.timeout(TELL_SECONDS):
+                        await gone.wait()
         finally:
             loop.remove_reader(self.link)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -123,12 +123,16 @@ class Link:
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
+        task = asyncio.current_task()
+        assert task is not None
         least, most = _PAUSE_SECONDS
         failures = 0
         while True:
             self._down = None
             began = clock()
             reason = await self._live()
+            if task.cancelling():
+                return  # Before Python 3.13 a task group that has just failed keeps the cancellation to itself.
             if clock() - began > most:
                 # It served until now: the next attempt follows at once, and what was not sent yet waits for it.
                 failures = 0

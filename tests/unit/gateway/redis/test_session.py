@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -132,6 +132,21 @@ async def test_what_a_script_was_refused_with_is_known(text: str, kind: type[Exc
     async with server() as address, linked(address) as link:
         (found,) = await asyncio.gather(link.execute("SAY", f"-{wrapped}{text}\r\n"), return_exceptions=True)
     assert type(found) is kind
+
+
+@pytest.mark.parametrize("iterations", range(6))
+async def test_it_closes_in_the_very_moment_in_which_it_is_lost(iterations: int) -> None:
+    """Python 3.11 forgets a cancellation that meets the failure of a task group; to close is to end all the same."""
+    async with server() as address:
+        link = Link(address, SOON, lambda _: None)
+        link.start()
+        await link.ping()
+        with suppress(RedisError):
+            await link.execute("SAY", b"-READONLY You can't write against a read only replica.\r\n")
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(SOON):
+            await link.close()
 
 
 @pytest.mark.parametrize("error", FATAL)
