@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO_KEY = demo-key-for-local-use-only
 
-.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick test-versions faults power bench lint \
+.PHONY: help audit run check test test-all test-docker test-long test-pythons test-quick test-versions faults breakages power bench lint \
     fmt build up down logs clean
 
 help: ## List the targets
@@ -80,6 +80,10 @@ faults: $(VENV)/installed-test ## Break everything under load and compare; ROUND
 	sh tests/install-servers.sh
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(JOBS),--jobs $(JOBS)) $(if $(SETUP),--setup $(SETUP)) $(if $(FAULT),--fault $(FAULT))
+
+breakages: $(VENV)/installed-test ## Break the gateway itself in every listed way, and see that the fault suite notices; half an hour
+	sh tests/install-servers.sh
+	$(BIN)/python -m tests.faults.breakages
 
 power: $(VENV)/installed-test ## Cut the power under load and count; as root, on Linux; ROUNDS=20, SEED=1, SUBJECT=embedded
 	sh tests/install-servers.sh
