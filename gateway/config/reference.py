@@ -19,6 +19,9 @@ BEGIN_EXAMPLE = "# The settings, as gateway/config/settings.py declares them; `m
 
 _WIDTH = 120
 
+# Links lead from a page in docs/; in a file of plain text they say where to look.
+_LINK = re.compile(r"\[([^]]+)\]\(([^)]+)\)")
+
 
 def table() -> str:
     """The table of all settings, in Markdown."""
@@ -51,7 +54,7 @@ def write(root: Path) -> None:
 
 
 def _lines(variable: Variable, values: dict[str, str]) -> str:
-    meaning = variable.meaning.replace("`", "")
+    meaning = _LINK.sub(r"\1 (docs/\2)", variable.meaning).replace("`", "")
     said = textwrap.fill(
         f"{meaning[0].upper()}{meaning[1:]}.",
         _WIDTH,

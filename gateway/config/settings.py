@@ -77,8 +77,8 @@ class Settings:
         example="amqp://user:password@127.0.0.1:5672/",
         read=parsers.rabbitmq_url,
         meaning="where messages go: `amqp://`, `amqps://` (TLS), several of one cluster separated by commas, or "
-        "`embedded:PATH` for an SQLite file. Behind a `?`: `heartbeat`, `timeout`, `name`, `auth`, `cafile`, `capath`, "
-        "`cadata`, `certfile`, `keyfile`, `no_verify_ssl` ([TLS](operating.md#tls)); anything else is a mistake",
+        "`embedded:PATH` for an SQLite file. Behind a `?`: [the options of TLS](operating.md#tls), `heartbeat`, "
+        "`timeout`, `name` and `auth`; anything else is a mistake",
     )
     exchange: str = setting(
         "RABBITMQ_EXCHANGE",

@@ -30,6 +30,13 @@ def test_env_example_is_as_it_is_declared() -> None:
     assert reference.with_settings(example) == example
 
 
+def test_env_example_says_in_plain_text_where_to_look() -> None:
+    """A reader of the file sees no Markdown."""
+    example = written(ROOT / ".env.example")
+    assert "](" not in example
+    assert "the options of TLS (docs/operating.md#tls)" in example
+
+
 def test_the_table_has_a_row_of_three_cells_for_each_setting() -> None:
     """Name, default, meaning; no meaning breaks the table."""
     head, _, *rows = [line.strip("| ").split(" | ") for line in reference.table().splitlines()]
