@@ -40,7 +40,7 @@ run: $(VENV)/installed ## Serve an embedded gateway with a demo client on 127.0.
 	fi; \
 	exec $(BIN)/sms-gateway serve
 
-check: lint test-quick ## Check what needs no server, in a minute: lint, types, and the tests of the parts; ARGS="-k quota" for some
+check: lint test-quick ## Check what needs no server, in a minute or two: lint, types, and the tests of the parts; ARGS="-k quota" for some
 
 test-quick: $(VENV)/installed-test ## Run the tests of `make check` without linting
 	HYPOTHESIS_PROFILE=quick $(pytest) -m "not servers and not cluster and not long and not quiet" \
