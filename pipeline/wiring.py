@@ -76,22 +76,27 @@ def mistakes(names: Sequence[str], options: Options, services: Services) -> list
         try:
             parameters = _Parameters(stage)
         except (TypeError, ValueError) as error:
-            found.append(f"[stage.{name}] its constructor cannot be read: {error}")
+            found.append(f"{table(name)} its constructor cannot be read: {error}")
             continue
         given = options.get(name, {})
         wrong = [*parameters.mistakes, *parameters.missing(given)]
         unknown = parameters.unknown(given)
-        found += [f"[stage.{name}] {mistake}" for mistake in (*wrong, *unknown.values())]
+        found += [f"{table(name)} {mistake}" for mistake in (*wrong, *unknown.values())]
         accepted = {option: value for option, value in given.items() if option not in unknown}
         if wrong:
             continue
         try:
             stage(_nothing, **parameters.wired(services), **accepted)
         except (TypeError, ValueError) as error:
-            found.append(f"[stage.{name}] {error}")
+            found.append(f"{table(name)} {error}")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an operator's stage may raise anything
-            found.append(f"[stage.{name}] cannot be built: {type(error).__name__}: {error}")
+            found.append(f"{table(name)} cannot be built: {type(error).__name__}: {error}")
     return found
+
+
+def table(name: str) -> str:
+    """The head of a stage's table, as TOML has it written."""
+    return f'[stage."{name}"]' if order.is_own(name) else f"[stage.{name}]"
 
 
 class _Parameters:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 
 import schemas
 from gateway.clock import SystemClock
@@ -209,11 +211,22 @@ def is_loopback(host: str) -> bool:
 def environment() -> dict[str, str]:
     """The environment variables, over those of an ``.env`` file in the working directory."""
     try:
-        read = dotenv_values(".env", interpolate=False)
+        with Path(".env").open(encoding="utf-8") as file:
+            lines = list(parse_stream(file))
+    except FileNotFoundError:
+        lines = []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError([f".env: cannot be read as UTF-8: {type(error).__name__}"]) from None
-    written = {name: value for name, value in read.items() if value is not None}
-    return {**written, **os.environ}
+    # What stands there may be a secret, and is not repeated.
+    wrong = [f".env, line {_number(line)}: write NAME=VALUE, or # before it" for line in lines if line.error]
+    if wrong:
+        raise ConfigurationError(wrong)
+    return {line.key: line.value for line in lines if line.key and line.value is not None} | os.environ
+
+
+def _number(line: Binding) -> int:
+    """Its number in the file; one that follows empty lines is given with them."""
+    return line.original.line + re.match(r"\s*", line.original.string)[0].count("\n")  # type: ignore[index]  # It matches.
 
 
 def load(environ: Mapping[str, str]) -> Settings:

@@ -10,6 +10,7 @@ from gateway.config import documents
 from gateway.config.sources import IN_FILE, Sources
 from gateway.config.variables import Variable
 from pipeline import order
+from pipeline.wiring import table
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,10 @@ def read(sources: Sources, variable: Variable) -> ConfiguredStages:
         try:
             order.find(name)
         except LookupError as error:
-            sources.mistakes.append(f"[stage.{_shown(name)}]: the stage {error}")
+            sources.mistakes.append(f"{table(_shown(name))}: the stage {error}")
         else:
             if name not in listed:
-                sources.warnings.append(f"[stage.{name}] has no effect: the stage is not in the pipeline")
+                sources.warnings.append(f"{table(name)} has no effect: the stage is not in the pipeline")
     sources.warnings += order.warnings(effective)
     return ConfiguredStages(effective, disabled, options)
 
@@ -62,19 +63,19 @@ def _tables(sources: Sources) -> tuple[dict[str, dict[str, Any]], dict[str, str]
     tables = sources.file.get("stage", {})
     options: dict[str, dict[str, Any]] = {}
     disabled: dict[str, str] = {}
-    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+    if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
         sources.mistakes.append("stage: write a table for each stage, such as [stage.quota]")
         return options, disabled
-    for name, table in tables.items():
-        options[name] = {key: value for key, value in table.items() if key != "disabled"}
-        if "disabled" not in table:
+    for name, written in tables.items():
+        options[name] = {key: value for key, value in written.items() if key != "disabled"}
+        if "disabled" not in written:
             continue
-        reason = table["disabled"]
+        reason = written["disabled"]
         if isinstance(reason, str) and reason.strip():
             disabled[name] = reason
         else:
             sources.mistakes.append(
-                f'[stage.{_shown(name)}] disabled: write the reason, as in disabled = "quota is kept elsewhere"'
+                f'{table(_shown(name))} disabled: write the reason, as in disabled = "quota is kept elsewhere"'
             )
     return options, disabled
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from dataclasses import dataclass, fields
 from types import ModuleType
 from typing import Annotated, Any, ClassVar
@@ -164,6 +165,12 @@ def test_a_stage_is_given_the_services_of_its_parameters_types() -> None:
     assert construct(PUNCTUAL).since == NOON
 
 
+@pytest.mark.parametrize("name", ["quota", "acme.stages:Limits"])
+def test_a_stage_s_table_is_told_as_toml_has_it(name: str) -> None:
+    """What a mistake names can be written as it stands."""
+    assert tomllib.loads(wiring.table(name)) == {"stage": {name: {}}}
+
+
 def test_every_service_has_a_type_of_its_own() -> None:
     """A stage may ask for all of them at once."""
     assert construct(GREEDY).given == tuple(getattr(SERVICES, field.name) for field in fields(SERVICES))
@@ -229,7 +236,9 @@ def test_a_stage_that_takes_any_option_is_given_them_all() -> None:
 )
 def test_every_mistake_in_options_is_told(name: str, options: dict[str, Any], told: list[str]) -> None:
     """Unknown, missing and refused ones are told with the stage's table, each with what to write."""
-    assert wiring.mistakes([name], {name: options}, SERVICES) == [f"[stage.{name}] {words}" for words in told]
+    assert wiring.mistakes([name], {name: options}, SERVICES) == [
+        f"{wiring.table(name)} {words}" for words in told
+    ]
 
 
 def asking(parameter: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -264,7 +273,7 @@ def test_a_stage_that_asks_for_a_service_by_name_is_told_what_to_write(
     name, kind = asking(parameter, monkeypatch), meant.partition(": ")[2]
     (told,) = wiring.mistakes([name], {}, SERVICES)
     asked = re.split("[:=]", parameter)[0]
-    assert told.startswith(f"[stage.{name}] {asked}: services are given by type: ")
+    assert told.startswith(f"{wiring.table(name)} {asked}: services are given by type: ")
     assert told.endswith(f": write '{meant}', with 'from {module} import {kind}'")
 
 
@@ -282,7 +291,9 @@ def test_an_annotation_that_means_nothing_is_told(
     name = asking(f"x: {annotation}", monkeypatch)
     (told,) = wiring.mistakes([name], {name: {"x": 1}}, SERVICES)
     assert wiring.mistakes([name], {}, SERVICES) == [told]
-    assert told.startswith(f"[stage.{name}] x: the annotation '{annotation}' cannot be resolved ({reason}): ")
+    assert told.startswith(
+        f"{wiring.table(name)} x: the annotation '{annotation}' cannot be resolved ({reason}): "
+    )
     assert told.endswith(": import what it names when the module runs, not under 'if TYPE_CHECKING:'")
 
 
@@ -293,7 +304,7 @@ def test_every_other_parameter_is_an_option(parameter: str, monkeypatch: pytest.
     """With whatever annotation, and without one."""
     name = asking(parameter, monkeypatch)
     assert wiring.mistakes([name], {name: {"x": None}}, SERVICES) == []
-    assert wiring.mistakes([name], {name: {"y": None}}, SERVICES) == [f"[stage.{name}] {UNKNOWN}x"]
+    assert wiring.mistakes([name], {name: {"y": None}}, SERVICES) == [f"{wiring.table(name)} {UNKNOWN}x"]
 
 
 def test_the_mistakes_of_all_stages_are_told_at_once() -> None:

@@ -261,9 +261,11 @@ def test_an_operators_stage_is_wired_by_its_import_path(
     monkeypatch.syspath_prepend(tmp_path)
     text = 'pipeline = ["auth", "idempotency", "validation", "acme_wired:Blocklist"]\n[stage."acme_wired:Blocklist"]\n'
     assert load_file(tmp_path, text + "numbers = [1]").pipeline[-1] == "acme_wired:Blocklist"
-    with pytest.raises(ConfigurationError, match=r"\[stage.acme_wired:Blocklist\] numbers must not be empty"):
+    with pytest.raises(
+        ConfigurationError, match=r'\[stage\."acme_wired:Blocklist"\] numbers must not be empty'
+    ):
         load_file(tmp_path, text + "numbers = []")
-    with pytest.raises(ConfigurationError, match=r"\[stage.acme_wired:Blocklist\] numbers: must be set"):
+    with pytest.raises(ConfigurationError, match=r'\[stage\."acme_wired:Blocklist"\] numbers: must be set'):
         load_file(tmp_path, text)
 
 
@@ -299,6 +301,12 @@ def test_a_broken_env_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigurationError) as raised:
         settings.environment()
     assert raised.value.mistakes == [".env: cannot be read as UTF-8: UnicodeDecodeError"]
+    (tmp_path / ".env").write_text("# fine\nSERVICE_NAME=a\ns3cr3t and more\n\n'LOG_LEVEL\n")
+    with pytest.raises(ConfigurationError) as raised:
+        settings.environment()
+    assert raised.value.mistakes == [
+        f".env, line {number}: write NAME=VALUE, or # before it" for number in (3, 5)
+    ]
 
 
 def test_stages_of_ones_own_are_built_by_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +327,7 @@ def test_stages_of_ones_own_are_built_by_reading(tmp_path: Path, monkeypatch: py
     assert load_file(tmp_path, text + "anything = 1").stage_options[name] == {"anything": 1}
     with pytest.raises(ConfigurationError) as raised:
         load_file(tmp_path, text + "broken = true")
-    assert raised.value.mistakes == [f"[stage.{name}] cannot be built: RuntimeError: not today"]
+    assert raised.value.mistakes == [f'[stage."{name}"] cannot be built: RuntimeError: not today']
 
 
 @pytest.mark.parametrize(
