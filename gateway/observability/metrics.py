@@ -228,6 +228,8 @@ class Metrics:
             self.spool_oldest.set(oldest_seconds)
         registry = self.registry
         if self._share is not None:
+            # First: whoever answers the next scrape must not show less, whatever has become of this worker.
+            self._carry_over()
             registry = CollectorRegistry()
             registry.register(Sum(self.registry, self._share))
         return encode(registry), content_type

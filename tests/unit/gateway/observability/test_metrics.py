@@ -221,6 +221,15 @@ async def test_what_a_worker_has_counted_outlives_it_and_its_live_gauges_do_not(
         assert "sms_send_requests_total 3.0" in metrics.exposition("")[0].decode().splitlines()
 
 
+def test_what_one_scrape_has_shown_no_later_one_takes_back() -> None:
+    """Or Prometheus would take the counter for reset, and count all of it again: the worker may be killed meanwhile."""
+    snapshots = Snapshots(2)
+    first, second = (Metrics(snapshots.share(place)) for place in (0, 1))
+    first.requests.inc()
+    for metrics in (first, second):
+        assert "sms_send_requests_total 1.0" in metrics.exposition("")[0].decode().splitlines()
+
+
 async def test_what_was_counted_last_is_carried_over_at_the_end() -> None:
     """With several workers what one has counted outlives it, and so must its last second."""
     metrics = Metrics()
