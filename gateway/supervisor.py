@@ -93,7 +93,11 @@ class Supervisor:
 
     def _start(self, place: _Place) -> Worker | None:
         """Fork a worker; returns what it needs, in the worker."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as failure:
+            self._do_without(place, failure)
+            return None
         for end in (ours, theirs):
             end.setblocking(False)
         # What arrives meanwhile waits: a worker must not take a signal for its supervisor's.
@@ -104,10 +108,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             ours.close()
             theirs.close()
-            pause = self._put_off(place)
-            logger.error(
-                "no process for worker {}: {}: tried again in {:g} s", place.number, failure.strerror, pause
-            )
+            self._do_without(place, failure)
             return None
         if place.pid == 0:
             ours.close()
@@ -119,6 +120,13 @@ class Supervisor:
         place.link, place.is_serving, place.silent_ticks, place.started = ours, False, 0, time.monotonic()
         self._selector.register(ours, selectors.EVENT_READ, place)
         return None
+
+    def _do_without(self, place: _Place, failure: OSError) -> None:
+        """The system has no process, or no file, for a worker: others serve meanwhile."""
+        pause = self._put_off(place)
+        logger.error(
+            "no process for worker {}: {}: tried again in {:g} s", place.number, failure.strerror, pause
+        )
 
     def _leave_to_the_supervisor(self) -> None:
         """In a worker: drop what it must not hold. The others' links would not end with the supervisor."""
@@ -138,7 +146,10 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Wait for a second at the most for what happens, and take it in."""
-        due = [place.due for place in self._places if not place.pid and self._end_by is None]
+        if self._end_by is None:
+            due = [place.due for place in self._places if not place.pid]
+        else:
+            due = [self._end_by]
         seconds = min([_TICK_SECONDS, *(at - time.monotonic() for at in due)])
         for key, _ in self._selector.select(max(0.0, seconds)):
             if key.fileobj is self._signals:
@@ -184,7 +195,7 @@ class Supervisor:
         if not pid:
             return
         code = os.waitstatus_to_exitcode(status)
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        how = f"killed by {_name(-code)}" if code < 0 else f"exit code {code}"
         if self._end_by is not None:
             self._code = self._code or (CUT_OFF if code else OK)
         elif place.is_serving:
@@ -256,6 +267,14 @@ class Supervisor:
                 os.kill(place.pid, signal.SIGKILL)
         assert self._end_by is not None
         self._end_by += END_SECONDS
+
+
+def _name(number: int) -> str:
+    """Of a signal; of most real-time signals there is none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -67,7 +67,6 @@ TESTED_ELSEWHERE: dict[str, Sequence[str]] = {
     "gateway/dependency.py": ["contract"],
     "gateway/process.py": ["integration/test_operations.py"],
     "gateway/serve.py": ["integration/test_operations.py"],
-    "gateway/supervisor.py": ["integration/test_workers.py"],
     "pipeline/ports.py": ["contract"],
     "schemas/__init__.py": ["unit/schemas/test_init.py"],
 }

@@ -1,0 +1,71 @@
+"""What the supervisor does with what the system has in store for it; ``tests/integration/test_workers.py`` has the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.supervisor import Supervisor
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    """Of one worker, which has not been started."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(listener, 1)
+        yield supervisor
+        supervisor._close()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A child that takes no part in anything."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("lacking", ["a process", "a file"])
+def test_a_worker_that_the_system_has_no_room_for_is_tried_again(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Neither ends the supervisor, and so the workers that serve."""
+
+    def refuse() -> None:
+        raise OSError(errno.ENFILE, "no room")
+
+    monkeypatch.setattr(*((os, "fork") if lacking == "a process" else (socket, "socketpair")), refuse)
+    (place,) = supervisor._places
+    for failures in (1, 2):
+        assert supervisor._start(place) is None
+        assert (place.pid, place.failures) == (0, failures)
+        assert time.monotonic() < place.due
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, max(signal.valid_signals()) - 5])
+def test_whatever_signal_ends_a_worker_it_is_replaced(
+    supervisor: Supervisor, process: subprocess.Popen[bytes], number: int
+) -> None:
+    """Also one that has no name."""
+    (place,) = supervisor._places
+    place.pid, place.is_serving = process.pid, True
+    process.send_signal(number)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    supervisor._reap(place)
+    assert (place.pid, place.is_serving) == (0, False)
+
+
+def test_the_end_is_waited_for_no_longer_than_it_may_take(supervisor: Supervisor) -> None:
+    """A worker that is stopped wakes nobody up, and the 15 s would be over when it is killed."""
+    began = time.monotonic()
+    supervisor._end_by = began + 0.2
+    supervisor._wait()
+    assert time.monotonic() - began < 0.9
