@@ -157,8 +157,6 @@ def create(configured: Settings, log: Log, worker: Worker | None = None) -> Gate
             )
             for warning in configured.warnings:
                 logger.warning("configuration: {}", warning)
-            if worker is not None:
-                worker.serve()
             yield {CONNECTION_REFUSED: metrics.connections_refused.inc}
             logger.info("stopping: every request has its answer")
 

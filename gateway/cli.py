@@ -28,9 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     stdout.hold_standard_descriptors()
     options = _parser().parse_args(arguments)
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # As on stderr: no terminal is too simple for what it is shown.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As on stderr: no terminal is too simple for what it is shown.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
@@ -198,7 +197,7 @@ def _forward(options: argparse.Namespace) -> int:
     try:
         to = destination(configured, options.to)
     except ValueError as error:
-        print(f"error: --to: {error}", file=sys.stderr)
+        print(printable(f"error: --to: {error}"), file=sys.stderr)
         return MISTAKE
     return forward(path, to, follow=options.follow)
 

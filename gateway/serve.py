@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from loguru import logger
@@ -18,6 +19,9 @@ from gateway.config.settings import VARIABLES, Settings
 from gateway.config.variables import Variable
 from gateway.http.server import ProtocolFactory
 from gateway.observability.logs import Log
+
+if TYPE_CHECKING:
+    from gateway.worker import Worker
 
 _HOST, _PORT = VARIABLES["host"], VARIABLES["port"]
 # Long enough for every request in flight to get its answer (see pipeline.boundary), short of process.CLOSE_SECONDS.
@@ -35,7 +39,24 @@ class CannotListen(Exception):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, whose process ends for certain once it is told to."""
+    """uvicorn's, whose process ends for certain once it is told to, and which tells when it serves, as ``worker``."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker | None) -> None:
+        super().__init__(config)
+        self._worker = worker
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``: from here on connections are accepted. Raises ``CannotListen``."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            try:
+                # Once more: uvloop does not say when it could not, since somebody else listens by now.
+                listener.listen(self.config.backlog)
+            except OSError:
+                await self.lifespan.shutdown()
+                raise _taken(self.config.host, self.config.port) from None
+        if self._worker is not None:
+            self._worker.serve()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See ``uvicorn.Server``: the handler of the signals to end."""
@@ -77,7 +98,7 @@ def serve(settings: Settings, workers: int, log: Log) -> int:
         timeout_graceful_shutdown=_GRACE_SECONDS,  # type: ignore[arg-type]  # uvicorn adds it to a time
     )
     if workers == 1:
-        return _run(config, None)
+        return _run(config)
     listener = config.bind_socket()
     # Before any worker is forked, so that they share what does not change.
     process.tune_gc()
@@ -86,14 +107,19 @@ def serve(settings: Settings, workers: int, log: Log) -> int:
         return outcome
     worker = outcome
     log.forget()
-    return _run(config, [listener])
+    return _run(config, [listener], worker)
 
 
-def _run(config: uvicorn.Config, sockets: list[socket.socket] | None) -> int:
+def _run(
+    config: uvicorn.Config, sockets: list[socket.socket] | None = None, worker: Worker | None = None
+) -> int:
     """Serve with this process until it is told to end; returns the exit code."""
-    server = Server(config)
+    server = Server(config, worker)
     try:
         server.run(sockets)
+    except CannotListen as error:
+        logger.critical("{}", error)
+        return process.CANNOT_START
     except Exception:  # noqa: BLE001 - whatever it is, the log tells it in its own form
         logger.opt(exception=True).critical("the gateway cannot serve, for what `exception` tells")
         return process.CANNOT_START
@@ -110,15 +136,19 @@ def _try_to_listen(host: str, port: int) -> None:
     failures = [_listen(family, address) for family, _, _, _, address in addresses]
     numbers = {failure.errno for failure in failures if failure}
     if errno.EADDRINUSE in numbers:
-        another = 8001 if port == 8000 else 8000
-        reason = f"another program does already. Stop it, or choose another port: {VARIABLES['port'].name}={another}"
-        raise CannotListen(_PORT, host, port, reason)
+        raise _taken(host, port)
     if errno.EACCES in numbers:
         raise CannotListen(_PORT, host, port, "not permitted. Choose a port from 1024 on")
     # A name may stand for several addresses, of which this machine has some.
     if numbers and all(failures):
         reason = "it is no address of this machine. Write one that is, or 0.0.0.0 for all"
         raise CannotListen(_HOST, host, port, reason)
+
+
+def _taken(host: str, port: int) -> CannotListen:
+    another = 8001 if port == 8000 else 8000
+    reason = f"another program does already. Stop it, or choose another port: {_PORT.name}={another}"
+    return CannotListen(_PORT, host, port, reason)
 
 
 def _listen(family: int, address: tuple[object, ...]) -> OSError | None:

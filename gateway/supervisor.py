@@ -146,10 +146,7 @@ class Supervisor:
 
     def _wait(self) -> None:
         """Wait for a second at the most for what happens, and take it in."""
-        if self._end_by is None:
-            due = [place.due for place in self._places if not place.pid]
-        else:
-            due = [self._end_by]
+        due = [self._end_by] if self._end_by else [place.due for place in self._places if not place.pid]
         seconds = min([_TICK_SECONDS, *(at - time.monotonic() for at in due)])
         for key, _ in self._selector.select(max(0.0, seconds)):
             if key.fileobj is self._signals:

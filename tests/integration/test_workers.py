@@ -186,6 +186,44 @@ def test_a_gateway_of_which_no_worker_can_start_ends_and_says_why(start: Start, 
     assert lines[-1]["level"] == "CRITICAL"
 
 
+LISTENING = """
+import socket
+
+from pipeline.stage import Stage
+
+
+class Listening(Stage):
+    def __init__(self, app, port):
+        super().__init__(app)
+        self.taken = socket.create_server(("127.0.0.1", port))
+
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+"""
+
+
+def test_a_gateway_whose_port_is_taken_while_it_starts_ends_and_says_so(tmp_path: Path) -> None:
+    """As of two that are started at once: each looks whether it can listen, and nobody listens yet."""
+    (tmp_path / "listening.py").write_text(LISTENING, encoding="utf-8")
+    url = f"embedded:{tmp_path / 'gateway.db'}"
+    gateway = Gateway(tmp_path, {"REDIS_URL": url, "RABBITMQ_URL": url}, workers=2)
+    stages = '"auth", "listening:Listening", "idempotency", "validation", "provider_gate", "quota"'
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'pipeline = [{stages}]\n[stage."listening:Listening"]\nport = {gateway.port}\n', encoding="utf-8"
+    )
+    gateway.environ |= {"GATEWAY_CONFIG": str(file), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    try:
+        with pytest.raises(AssertionError, match="did not become"):
+            gateway.start()
+        assert gateway.process is not None
+        assert gateway.process.poll() == 3
+    finally:
+        gateway.__exit__()
+    assert f"SERVER_A_PORT: cannot listen on 127.0.0.1:{gateway.port}" in gateway.log_text()
+    assert "Traceback" not in gateway.log_text()
+
+
 # Signals.
 
 

@@ -1,4 +1,4 @@
-"""What the supervisor does with what the system has in store for it; ``tests/integration/test_workers.py`` has the rest."""
+"""What the supervisor survives, and how long it waits; ``tests/integration/test_workers.py`` has the rest."""
 
 from __future__ import annotations
 
