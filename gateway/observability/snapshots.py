@@ -24,7 +24,8 @@ Rows = list[tuple[str, list[tuple[str, list[tuple[str, str]], float]]]]
 """The same, as it is written."""
 
 _HEAD = struct.Struct("<QII")  # number of the version, length and checksum of its content
-_HALF_BYTES = 1 << 30
+# More than is ever counted. A limit of the size of files (ulimit -f) holds here, too, and is seldom as low.
+_HALF_BYTES = 1 << 24
 _CREATED = "_created"
 # A reader that is overtaken while it reads both versions reads them again.
 _ATTEMPTS = 3

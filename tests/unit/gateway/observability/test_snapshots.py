@@ -97,3 +97,27 @@ def test_its_memory_has_no_name(monkeypatch: pytest.MonkeyPatch, *, has_memfd: b
     slot.write(b"x")
     assert os.fstat(slot._fd).st_nlink == 0
     assert slot.read() == b"x"
+
+
+LIMITED = """
+import resource
+from gateway.observability.snapshots import Slot
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
+slot = Slot()
+for content in (b"first", b"second"):
+    slot.write(content)
+    print(slot.read().decode())
+"""
+
+
+def test_a_limit_of_the_size_of_files_leaves_room_for_it() -> None:
+    """``ulimit -f``: the kernel takes memory without a name for a file."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "first\nsecond\n"
