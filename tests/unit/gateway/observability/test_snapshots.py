@@ -1,123 +1,60 @@
-"""What workers show each other, whole at any moment."""
+"""What workers show each other, added up."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
-from pathlib import Path
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-import pytest
-
-from gateway.observability import snapshots
-from gateway.observability.snapshots import Slot
+from gateway.observability.snapshots import Share, Snapshots, Sum
 
 
-def test_a_slot_holds_what_was_written_last() -> None:
-    """However long it is; and nothing before the first time."""
-    slot = Slot()
-    assert slot.read() == b""
-    for content in (b"one", b"a longer one" * 10_000, b"", b"short"):
-        slot.write(content)
-        assert slot.read() == content
+class Worker:
+    """A worker's registry: a counter and a gauge, each with a label."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.registry = CollectorRegistry()
+        self.sent = Counter("sent", "Counts.", ["client"], registry=self.registry)
+        self.open = Gauge("open", "Is open.", ["part"], registry=self.registry)
+
+    def publish(self) -> None:
+        self.share.publish(self.registry.collect())
+
+    def shown(self) -> dict[tuple[str, ...], float]:
+        """What it answers to a scrape."""
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in Sum(self.registry, self.share).collect()
+            for sample in family.samples
+        }
 
 
-def test_a_version_that_was_not_written_to_its_end_does_not_count() -> None:
-    """A writer that is killed leaves the version before."""
-    slot = Slot()
-    slot.write(b"first")
-    slot.write(b"whole")
-    torn = snapshots._HEAD.pack(3, 5, 0) + b"tor"
-    os.pwrite(slot._fd, torn, 3 % 2 * snapshots._HALF_BYTES)
-    assert slot.read() == b"whole"
-    slot.write(b"next")
-    assert slot.read() == b"next"
+def test_whichever_worker_is_asked_tells_the_sum() -> None:
+    """Sample by sample, those that it has not counted itself included; without times of creation."""
+    snapshots = Snapshots(2)
+    first, second = (Worker(snapshots.share(place)) for place in (0, 1))
+    first.sent.labels("acme").inc(2)
+    second.sent.labels("acme").inc(3)
+    second.sent.labels("other").inc()
+    second.open.labels("store").set(1)
+    for worker in (first, second):
+        worker.publish()
+    for worker in (first, second):
+        assert worker.shown() == {
+            ("sent_total", "acme"): 5,
+            ("sent_total", "other"): 1,
+            ("open", "store"): 1,
+        }
 
 
-def test_a_reader_sees_whole_versions_only() -> None:
-    """Read while another thread writes: what is found is one that was written."""
-    slot = Slot()
-    contents = [bytes([letter]) * (1000 * letter) for letter in b"abcdef"]
-    slot.write(contents[0])
-    is_over = threading.Event()
-
-    def write() -> None:
-        while not is_over.is_set():
-            for content in contents:
-                slot.write(content)
-
-    writing = threading.Thread(target=write)
-    writing.start()
-    try:
-        for _ in range(300):
-            assert slot.read() in {*contents, b""}
-    finally:
-        is_over.set()
-        writing.join()
-
-
-FORKED = """
-import os, signal
-from gateway.observability.snapshots import Slot
-
-slot = Slot()
-ready, tell = os.pipe()
-child = os.fork()
-if child == 0:
-    slot.write(b"from the child")
-    os.write(tell, b"x")
-    signal.pause()
-os.read(ready, 1)
-os.kill(child, signal.SIGKILL)
-os.waitpid(child, 0)
-print(slot.read().decode())
-"""
-
-
-def test_a_slot_is_shared_with_a_process_that_is_forked_and_survives_its_kill() -> None:
-    """What the child has written last is there."""
-    # In a process without threads, as the supervisor is.
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED],
-        cwd=Path(__file__).parents[4],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "from the child\n"
-
-
-@pytest.mark.parametrize("has_memfd", [True, False])
-def test_its_memory_has_no_name(monkeypatch: pytest.MonkeyPatch, *, has_memfd: bool) -> None:
-    """Neither here nor where there is no memfd: nobody can remove it."""
-    if not has_memfd:
-        monkeypatch.delattr(os, "memfd_create", raising=False)
-    slot = Slot()
-    slot.write(b"x")
-    assert os.fstat(slot._fd).st_nlink == 0
-    assert slot.read() == b"x"
-
-
-LIMITED = """
-import resource
-from gateway.observability.snapshots import Slot
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
-slot = Slot()
-for content in (b"first", b"second"):
-    slot.write(content)
-    print(slot.read().decode())
-"""
-
-
-def test_a_limit_of_the_size_of_files_leaves_room_for_it() -> None:
-    """``ulimit -f``: the kernel takes memory without a name for a file."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED],
-        cwd=Path(__file__).parents[4],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "first\nsecond\n"
+def test_what_has_been_counted_stays_when_its_worker_is_replaced() -> None:
+    """Also before the next one has counted anything, and after that one's end; what was going on is over."""
+    snapshots = Snapshots(2)
+    other = Worker(snapshots.share(0))
+    for times in (1, 2, 3):
+        worker = Worker(snapshots.share(1))
+        worker.sent.labels("acme").inc()
+        worker.open.labels("store").set(1)
+        worker.publish()
+        assert other.shown() == worker.shown() == {("sent_total", "acme"): times, ("open", "store"): 1}
+        snapshots.forget_live(1)
+        assert other.shown() == {("sent_total", "acme"): times}
