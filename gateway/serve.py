@@ -102,7 +102,7 @@ def serve(settings: Settings, workers: int, log: Log) -> int:
     listener = config.bind_socket()
     # Before any worker is forked, so that they share what does not change.
     process.tune_gc()
-    outcome = Supervisor(listener, workers).run()
+    outcome = Supervisor(listener, workers, log.flush).run()
     if isinstance(outcome, int):
         return outcome
     worker = outcome

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from loguru import logger
@@ -50,10 +51,16 @@ class _Place:
 
 
 class Supervisor:
-    """Of ``workers`` processes that share ``listener``, which is bound; they listen on it when they serve."""
+    """Of ``workers`` processes that share ``listener``, which is bound; they listen on it when they serve.
 
-    def __init__(self, listener: socket.socket, workers: int) -> None:
+    ``flush_log`` is called every second: what its reader had no room for must not wait for the next line.
+    """
+
+    def __init__(
+        self, listener: socket.socket, workers: int, flush_log: Callable[[], object] = lambda: None
+    ) -> None:
         self._listener = listener
+        self._flush_log = flush_log
         self._places = [_Place(number) for number in range(1, workers + 1)]
         self._snapshots = Snapshots(workers)
         self._ticked = time.monotonic()
@@ -241,6 +248,7 @@ class Supervisor:
 
     def _tick(self) -> None:
         """Count the seconds in which a worker says nothing: ours, of which none pass while we are stopped as well."""
+        self._flush_log()
         for place in self._places:
             place.silent_ticks += 1
             if place.pid and place.silent_ticks > _SILENT_TICKS:

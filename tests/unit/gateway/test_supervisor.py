@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.observability.stdout import Stdout
 from gateway.supervisor import Supervisor
 
 
@@ -69,3 +71,23 @@ def test_the_end_is_waited_for_no_longer_than_it_may_take(supervisor: Supervisor
     supervisor._end_by = began + 0.2
     supervisor._wait()
     assert time.monotonic() - began < 0.9
+
+
+def test_what_the_reader_of_the_log_had_no_room_for_is_written_soon() -> None:
+    """A worker's end is told when the pipe has room again, not with the next line, which may be days away."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    log = Stdout(writing, lambda lines: b"")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(listener, 1, log.flush)
+        log.write(b"worker 1 has ended\n")
+        os.read(reading, 1 << 20)
+        supervisor._tick()
+        supervisor._close()
+    os.set_blocking(reading, False)
+    assert os.read(reading, 4096) == b"worker 1 has ended\n"
+    os.close(reading)
+    os.close(writing)
