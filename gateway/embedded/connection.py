@@ -122,11 +122,13 @@ def _enter_wal_mode(cursor: sqlite3.Cursor) -> None:
 class Reader:
     """Reads what is committed, without waiting for a writer or keeping one waiting. Safe between threads.
 
-    Opens the file at the first read, and again when it was replaced; never creates it.
+    Opens the file at the first read, and again when it was replaced; never creates it. Waits ``patience_seconds`` for
+    others that are opening or closing it at that moment.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_seconds: float = _SETTLE_SECONDS) -> None:
         self.path = path
+        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._files: Files | None = None
@@ -151,7 +153,7 @@ class Reader:
             if self._is_where_it_was():
                 return self._connection
             self._close()
-        settle(self.path)
+        settle(self.path, self._patience_seconds)
         database = identify_database(self.path)
         self._connection = _with_room(self.path, self._connect)
         self._files = identify(self.path)

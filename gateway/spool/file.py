@@ -53,8 +53,9 @@ class Spool:
         self._limit = limit
         self._numbers = WaitingNumbers()
         self._gathering: dict[float, asyncio.Future[None]] = {}
-        # Of its own: it is read on the event loop (some microseconds), and must not wait for another thread's reading.
-        self._reader = Reader(database.path)
+        # Of its own: it is read on the event loop (some microseconds), and must not wait for another thread's reading,
+        # nor for anybody else.
+        self._reader = Reader(database.path, patience_seconds=0.0)
 
     async def start(self) -> None:
         """Open the file, now or as soon as it can be."""

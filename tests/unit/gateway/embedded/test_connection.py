@@ -7,6 +7,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,23 @@ async def test_a_reader_and_a_writer_do_not_wait_for_each_other(path: Path) -> N
         looking.execute("COMMIT")
     assert await outbox.count() == 21
     await outbox.close()
+
+
+async def test_a_reader_waits_for_who_is_just_opening_or_closing_the_file(path: Path) -> None:
+    """Two that read by turns, such as two of ``sms-gateway messages``, are told of no file that was taken away."""
+    database = Database(path)
+    await database.start()
+    await usable_database(database)
+    index = path.with_name(f"{path.name}-shm")
+    aside = index.rename(f"{index}-aside")
+    coming = threading.Timer(0.05, aside.rename, (index,))
+    coming.start()
+    reader = Reader(path)
+    try:
+        assert await asyncio.to_thread(reader.read, lambda cursor: cursor.execute("SELECT 1").fetchone()) == (
+            1,
+        )
+    finally:
+        coming.join()
+        reader.close()
+        await database.close()
