@@ -295,7 +295,8 @@ def test_a_full_queue_is_an_outage(
     texts = [f"0 {number}" for number in range(40)]
     assert {gateway.send_until_served(text=text).status_code for text in texts} == {202}
     assert spooled.waiting() > 0
-    assert until_status(gateway, "degraded")["broker"]["state"] == "up"
+    # On a busy machine its refusals may come too late, and the connection is made anew: it is there again soon.
+    until(lambda: until_status(gateway, "degraded")["broker"]["state"] == "up", seconds=PATIENT_SECONDS)
     found: list[str] = []
 
     def all_have_arrived() -> bool:

@@ -277,7 +277,7 @@ def test_readiness_and_log_say_it(
         assert "s3cr3t" not in log + json.dumps(report)
         assert "guest:guest" not in log + json.dumps(report)
     finally:
-        gateway.stop()
+        gateway.__exit__()
 
 
 def _both_down(gateway: Gateway) -> dict[str, dict[str, str]] | None:
