@@ -301,7 +301,7 @@ class RabbitServer(Server):
         To be called before a node is killed. One that crashes in between finds a queue's messages no more, and the
         queue has no leader ever again: https://github.com/rabbitmq/rabbitmq-server/issues/15725
         """
-        self.evaluate("[ok = dets:sync(Table) || Table <- dets:all()]")
+        self.evaluate("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
 
     def _environment(self) -> dict[str, str]:
         inherited = {
