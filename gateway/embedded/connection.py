@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from gateway.embedded import reserve, schema
 from gateway.embedded.failures import FileGone, NotOurs, is_busy, is_for_want_of_room
-from gateway.embedded.files import Files, identify, identify_database, settle
+from gateway.embedded.files import Files, identify, identify_database, keep_log, settle
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ def open_for_writing(path: Path) -> tuple[sqlite3.Connection, Files]:
         raise NotOurs(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
     path.parent.mkdir(parents=True, exist_ok=True)
     _sync_names_above(path.parent)
+    keep_log(path)
     with suppress(FileExistsError):
         # Exclusive: to open and close an existing file would drop the locks that this process has on it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

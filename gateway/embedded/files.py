@@ -56,6 +56,23 @@ def is_log_unused(path: Path) -> bool:
         return True
 
 
+def keep_log(path: Path) -> None:
+    """Raise ``FileGone`` where a log holds something and its database is not there, or is empty.
+
+    Who opened the database now would make a new one, and SQLite removes the log then: with the last commits of a
+    database that was only moved away.
+    """
+    try:
+        is_there = path.stat().st_size > 0
+    except FileNotFoundError:
+        is_there = False
+    if not is_there and not is_log_unused(path):
+        raise FileGone(
+            f"the file is not there, but {path.name}-wal, which holds the last that was written to it: put the file "
+            "back, or move that away as well"
+        )
+
+
 def settle(path: Path, patience_seconds: float = 0.0) -> None:
     """See to it that who opens the database at ``path`` now has the same files as all who have it open.
 

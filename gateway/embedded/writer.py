@@ -44,6 +44,7 @@ _POLL_SECONDS = 0.0005
 _POLL_SECONDS_LATER = 0.005
 _LATER_SECONDS = 0.1
 
+_RESCUE_SECONDS = 1.0
 _REPORT_LOCKED_SECONDS = 1.0
 _PROBE_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 10.0
@@ -155,10 +156,19 @@ class Writer:
         """What was committed to a log that is not there any more is written to the file, for who opens it next."""
         if self._connection is not None:
             self._roll_back(self._connection)
-        # Another log that is in use already is what the index speaks of.
-        if self._connection is not None and is_log_unused(self.path):
+        # Another log that is in use already is what the index speaks of. That of a database which was moved away is
+        # ours, and must be empty before a new one is made (`keep_log`).
+        is_moved = not self.path.exists()
+        deadline = time.monotonic() + _RESCUE_SECONDS
+        while self._connection is not None and (is_moved or is_log_unused(self.path)):
             with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
+                mode = "TRUNCATE" if is_moved else "FULL"
+                (is_blocked, *_) = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+                if not is_blocked:
+                    return
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_POLL_SECONDS_LATER)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

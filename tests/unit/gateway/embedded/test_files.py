@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.embedded.failures import FileGone
-from gateway.embedded.files import identify, is_log_unused, settle
+from gateway.embedded.database import Database
+from gateway.embedded.failures import FileGone, NotDone
+from gateway.embedded.files import identify, is_log_unused, keep_log, settle
 
 
 def opened(path: Path) -> contextlib.closing[sqlite3.Connection]:
@@ -87,6 +88,23 @@ def test_what_a_killed_process_has_left_is_made_use_of(path: Path, name: str) ->
     beside(path, name).unlink()
     settle(path)
     assert things(path) == ([("kept",)] if name == "-shm" else [])
+
+
+@pytest.mark.parametrize("is_emptied", [True, False])
+def test_no_new_file_is_made_beside_a_log_that_another_has_left(path: Path, *, is_emptied: bool) -> None:
+    """SQLite would remove the log, and with it what whoever moved the file away believes to be in it."""
+    with opened(path):
+        keep_log(path)
+        away = path.rename(path.with_name("away.db"))
+        if is_emptied:
+            path.touch()
+        with pytest.raises(FileGone, match="gateway.db-wal, which holds the last that was written to it"):
+            keep_log(path)
+        with pytest.raises(NotDone, match="put the file back, or move that away as well"):
+            Database(path).prepare()
+        away.rename(path)
+        keep_log(path)
+    assert things(path) == [("kept",)]
 
 
 def test_who_is_just_being_let_in_is_waited_for(path: Path) -> None:

@@ -157,6 +157,27 @@ async def test_a_file_that_is_gone_is_noticed_and_made_anew(tmp_path: Path, how:
     await outbox.close()
 
 
+async def test_what_was_stored_goes_with_a_file_that_is_moved_away(path: Path) -> None:
+    """Also what only its log held, which stays behind, and is removed when a new file is made."""
+    first, second = (EmbeddedOutbox(Database(path)) for _ in range(2))
+    sent = [envelope() for _ in range(4)]
+    for outbox, one in zip((first, second), sent, strict=False):
+        await outbox.start()
+        await usable(outbox)
+        await outbox.publish(one)
+        assert await outbox.count()
+    away = path.rename(path.with_name("away.db"))
+    for outbox, one in zip((first, second), sent[2:], strict=True):
+        with pytest.raises(BrokerRefused):
+            await outbox.publish(envelope())
+        await usable(outbox)
+        await outbox.publish(one)
+    assert stored(away) == [one.tracking_id for one in sent[:2]]
+    assert stored(path) == [one.tracking_id for one in sent[2:]]
+    for outbox in (first, second):
+        await outbox.close()
+
+
 @pytest.mark.parametrize("names", [["-wal"], ["-shm"], ["-wal", "-shm"]], ids=" and ".join)
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 async def test_what_belongs_to_the_file_and_is_gone_is_noticed_before_the_next_commit(
