@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import resource
 import signal
@@ -34,7 +35,11 @@ class CannotListen(Exception):
     """Nobody can listen on the configured address; says why, and what to do."""
 
     def __init__(self, variable: Variable, host: str, port: int, reason: str) -> None:
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if host != "localhost" and not _is_address(host):
+            # A secret in the wrong variable looks like a name.
+            place = f"port {port} of the host that {_HOST.name} names"
+        else:
+            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         super().__init__(f"{variable.name}: cannot listen on {place}: {reason}")
 
 
@@ -149,6 +154,14 @@ def _taken(host: str, port: int) -> CannotListen:
     another = 8001 if port == 8000 else 8000
     reason = f"another program does already. Stop it, or choose another port: {_PORT.name}={another}"
     return CannotListen(_PORT, host, port, reason)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _listen(family: int, address: tuple[object, ...]) -> OSError | None:

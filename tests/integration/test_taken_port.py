@@ -57,10 +57,12 @@ def test_a_port_is_free_again_when_its_gateway_has_ended(tmp_path: Path) -> None
     [
         ("192.0.2.1", "it is no address of this machine. Write one that is, or 0.0.0.0 for all"),
         ("no-such-host.invalid", "Write an IP address of this machine, or 0.0.0.0 for all"),
+        ("sms_key-in-the-wrong-variable", "Write an IP address of this machine, or 0.0.0.0 for all"),
     ],
 )
 def test_an_address_that_is_not_of_this_machine_is_told(tmp_path: Path, host: str, reason: str) -> None:
-    """The variable is that of the host, not of the port."""
+    """The variable is that of the host, not of the port. A name may be a secret in the wrong place."""
     (line,) = serve(tmp_path, 1, host, 8000)
-    assert line.startswith(f"error: SERVER_A_HOST: cannot listen on {host}:8000: ")
+    place = f"{host}:8000" if host == "192.0.2.1" else "port 8000 of the host that SERVER_A_HOST names"
+    assert line.startswith(f"error: SERVER_A_HOST: cannot listen on {place}: ")
     assert line.endswith(reason)
