@@ -101,10 +101,17 @@ def _handlers(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None]
 
 
 def end_for_certain() -> None:
-    """Have this process ended by force if it has not ended by itself, whatever hangs in it."""
+    """Have this process ended by force if it has not ended by itself, whatever hangs in it.
+
+    With ``CUT_OFF``, or by SIGALRM where the system has no thread left for it.
+    """
     timer = threading.Timer(END_SECONDS, os._exit, (CUT_OFF,))
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, END_SECONDS)
 
 
 def tune_gc() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -321,6 +322,27 @@ def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
     )
     assert not is_running(first)
     assert gateway.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are Linux's")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_can_start_no_thread_ends_when_it_is_told_to(start: Start, workers: int) -> None:
+    """What bounds its end is a thread, of which the system may have none left."""
+    gateway = start(workers)
+    assert gateway.process is not None
+    for pid in set(workers_of(gateway)):
+        # There is room left for what it needs, and none for the stack of a thread.
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + (4 << 20)
+        resource.prlimit(pid, resource.RLIMIT_AS, (most, most))
+    with raw_connection(gateway) as connection:
+        connection.sendall(HEAD + BODY[:5])
+        until(lambda: value(gateway, "sms_requests_in_flight") == 1)
+        gateway.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.sendall(BODY[5:])
+        assert read_answer(connection)[0] == 202
+    gateway.process.wait(5)
 
 
 # The supervisor's end.
