@@ -72,6 +72,10 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, workers: int, log: Log) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Raises ``CannotListen``."""
+    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run. And before all
+    # that takes time: the first process of a container gets no signal that it has no handler for.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     _try_to_listen(settings.host, settings.port)
     for name in _FILES_OF_METRICS:
         os.environ.pop(name, None)
@@ -79,9 +83,6 @@ def serve(settings: Settings, workers: int, log: Log) -> int:
     from gateway import app  # noqa: PLC0415
     from gateway.supervisor import Supervisor  # noqa: PLC0415
 
-    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
     # From here on no terminal that goes away ends a service.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _allow_many_connections()

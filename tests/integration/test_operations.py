@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 import uuid
@@ -449,6 +450,36 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0(start_gateway: StartGatew
     assert gateway.process is not None
     assert gateway.process.returncode == 0
     assert any("stopping" in line["message"] for line in gateway.log_lines())
+
+
+SLOW_IMPORT = """
+import sys, time
+
+class Slow:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name == "gateway.app":
+            print("importing", flush=True)
+            time.sleep(3)
+
+sys.meta_path.insert(0, Slow)
+"""
+
+
+def test_sigterm_while_it_starts_exits_0(tmp_path: Path) -> None:
+    """A signal without a handler would end it by force, and be lost on the first process of a container."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT, encoding="utf-8")
+    url = f"{EMBEDDED}{tmp_path / 'gateway.db'}"
+    root = Path(__file__).parents[2]
+    gateway = Gateway(tmp_path, {"REDIS_URL": url, "RABBITMQ_URL": url, "PYTHONPATH": f"{tmp_path}:{root}"})
+    with gateway.log_path.open("ab") as log:
+        gateway.process = subprocess.Popen(
+            gateway.command, cwd=tmp_path, env=gateway.environ, stdout=log, stderr=log
+        )
+    until(lambda: "importing" in gateway.log_path.read_text(encoding="utf-8"), "the import")
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(15) == 0
+    gateway.http.close()
 
 
 @on_embedded
