@@ -72,8 +72,8 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, workers: int, log: Log) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Raises ``CannotListen``."""
-    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run. And before all
-    # that takes time: the first process of a container gets no signal that it has no handler for.
+    # uvicorn ends by raising the signal that stopped it once more: for us that is the end of a clean run. And before
+    # all that takes time: the first process of a container gets no signal that it has no handler for.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     _try_to_listen(settings.host, settings.port)

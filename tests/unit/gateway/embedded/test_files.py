@@ -98,7 +98,7 @@ def test_no_new_file_is_made_beside_a_log_that_another_has_left(path: Path, *, i
         away = path.rename(path.with_name("away.db"))
         if is_emptied:
             path.touch()
-        with pytest.raises(FileGone, match="gateway.db-wal, which holds the last that was written to it"):
+        with pytest.raises(FileGone, match="-wal, which holds the last that was written to it"):
             keep_log(path)
         with pytest.raises(NotDone, match="put the file back, or move that away as well"):
             Database(path).prepare()
