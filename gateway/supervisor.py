@@ -7,7 +7,6 @@ read it. For that the supervisor has neither threads, nor an event loop, nor con
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -27,6 +26,7 @@ END_SECONDS = 14.4
 
 _TICK_SECONDS = 1.0
 _SILENT_TICKS = 30
+_NO_ROOM_SECONDS = 0.05
 # From one start in a place to the next: at least the first, and after each failed start twice as long, up to the last.
 _RETRY_SECONDS = (1.0, 30.0)
 _MOST_FAILURES = 3
@@ -160,8 +160,11 @@ class Supervisor:
                 for number in set(self._signals.recv(4096)):
                     self._handle(number)
             elif key.fileobj is self._listener:
-                with contextlib.suppress(OSError):  # Its client has gone already.
+                try:
                     self._listener.accept()[0].close()
+                except OSError:
+                    # Its client has gone already, or there is no room for files: then it waits, and so must we.
+                    time.sleep(_NO_ROOM_SECONDS)
             else:
                 self._hear(key.data)
         for place in self._places:

@@ -9,6 +9,7 @@ import asyncio
 import platform
 from collections.abc import Callable
 
+from loguru import logger
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -201,9 +202,18 @@ class Metrics:
     async def keep_up(self) -> None:
         """Carry the tallies over for ever, and show the other workers what there is, for the scrapes they answer."""
         try:
+            has_failed = False
             while True:
                 await asyncio.sleep(_CARRY_OVER_SECONDS)
-                self._carry_over()
+                try:
+                    self._carry_over()
+                    has_failed = False
+                except Exception:  # noqa: BLE001 - whatever it was, the next second may do better
+                    if not has_failed:
+                        logger.opt(exception=True).error(
+                            "what is counted cannot be carried over: tried again every second"
+                        )
+                    has_failed = True
         finally:  # What a worker has counted outlives it.
             self._carry_over()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -50,6 +51,23 @@ def test_a_worker_that_the_system_has_no_room_for_is_tried_again(
         assert supervisor._start(place) is None
         assert (place.pid, place.failures) == (0, failures)
         assert time.monotonic() < place.due
+
+
+def test_who_cannot_be_turned_away_does_not_keep_the_processor_busy(supervisor: Supervisor) -> None:
+    """Where there is no room for another file, what waits on the socket stays ready, and is tried again in peace."""
+    supervisor._listener.listen()
+    supervisor._turn_away(True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_connection(supervisor._listener.getsockname()):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            began, rounds = time.monotonic(), 0
+            while time.monotonic() - began < 0.5:
+                supervisor._wait()
+                rounds += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert rounds < 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, max(signal.valid_signals()) - 5])

@@ -12,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from gateway import __version__
 from gateway.dependency import GIVEN_UP
+from gateway.observability import metrics as metrics_module
 from gateway.observability.metrics import Metrics
 from gateway.observability.snapshots import Snapshots
 from pipeline.providers import Provider, Providers
+from tests.support.waiting import eventually
 
 CATALOGUE = Providers([Provider("alpha"), Provider("beta", is_active=False, is_operational=False)])
 
@@ -228,6 +230,26 @@ def test_what_one_scrape_has_shown_no_later_one_takes_back() -> None:
     first.requests.inc()
     for metrics in (first, second):
         assert "sms_send_requests_total 1.0" in metrics.exposition("")[0].decode().splitlines()
+
+
+async def test_counting_outlives_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is used up for a moment does not end the sums for as long as the process lives."""
+    monkeypatch.setattr(metrics_module, "_CARRY_OVER_SECONDS", 0.001)
+    metrics = Metrics()
+    failures = iter([MemoryError(), MemoryError()])
+    carried: list[int] = []
+
+    def failing() -> None:
+        for failure in failures:
+            raise failure
+        carried.append(1)
+
+    monkeypatch.setattr(metrics.tallies, "carry_over", failing)
+    keeping = asyncio.create_task(metrics.keep_up())
+    await eventually(lambda: carried)
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
 
 
 async def test_what_was_counted_last_is_carried_over_at_the_end() -> None:
