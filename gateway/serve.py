@@ -67,7 +67,9 @@ class Server(uvicorn.Server):
         """See ``uvicorn.Server``: the handler of the signals to end."""
         if not self.should_exit:
             process.end_for_certain()
-        super().handle_exit(sig, frame)
+        # A second SIGINT cuts off what is in flight, as an impatient Ctrl-C is meant to. But a worker hears of the
+        # first one twice: from the terminal, and by its supervisor.
+        super().handle_exit(sig if self._worker is None else signal.SIGTERM, frame)
 
 
 def serve(settings: Settings, workers: int, log: Log) -> int:

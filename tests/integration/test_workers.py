@@ -260,6 +260,21 @@ def test_sighup_ends_nobody_and_no_request(start: Start, workers: int, whom: str
     assert gateway.stop() == 0
 
 
+def test_ctrl_c_that_comes_after_the_supervisor_s_word_cuts_nothing_off(start: Start) -> None:
+    """A terminal tells all processes, and which of the two a worker hears of first is chance."""
+    gateway = start()
+    with raw_connection(gateway) as connection:
+        connection.sendall(HEAD + BODY[:5])
+        until(lambda: value(gateway, "sms_requests_in_flight") == 1)
+        for worker in workers_of(gateway):
+            os.kill(worker, signal.SIGTERM)
+            time.sleep(0.1)
+            os.kill(worker, signal.SIGINT)
+        time.sleep(0.1)
+        connection.sendall(BODY[5:])
+        assert read_answer(connection)[0] == 202
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_ends_it_in_good_order(start: Start, number: int) -> None:
     """As Ctrl-C does: what is in flight is answered, nobody is started anew, and the exit code is 0."""
