@@ -32,8 +32,9 @@ def test_one_fault_of_each_kind_breaks_no_promise(servers: Servers) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_promise_is_kept(servers: Servers, kind: str) -> None:
-    """Every fault once, those of a kind in one episode."""
-    keeps_its_promises(servers, PLAIN, [fault for fault in deck(PLAIN) if fault.kind == kind])
+    """Every fault once, those of a kind in one episode; that of a worker needs several."""
+    faults = [fault for fault in deck(PLAIN) if fault.kind == kind]
+    keeps_its_promises(servers, PLAIN, [fault for fault in faults if fault.fits(PLAIN)])
 
 
 @pytest.mark.long
