@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, cast
 
 from aiormq import Connection, TransportFactory
-from aiormq.abc import TaskWrapper
+from aiormq.abc import AbstractChannel, TaskWrapper
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 
 from gateway.tls.settings import Tls
@@ -40,6 +40,16 @@ class Session(Connection):
             return True
         waiting.close()
         return False
+
+    async def channel(self, *arguments: Any, **options: Any) -> AbstractChannel:
+        """See ``aiormq.Connection``. Raises ``ConnectionError`` when the connection has just been lost."""
+        try:
+            return await super().channel(*arguments, **options)
+        except RuntimeError:
+            if not self.is_closed:
+                raise
+            # aiormq's word for it is that of a bug.
+            raise ConnectionError("lost before it was ready") from None
 
     def write(self, frames: bytes) -> None:
         """Send whole frames: all of one event-loop iteration in one write, in the order of the calls.

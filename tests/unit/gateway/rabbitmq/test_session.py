@@ -110,3 +110,13 @@ async def test_amqps_is_spoken_with_tls() -> None:
         with pytest.raises((OSError, ssl.SSLError)):
             await Session(f"amqps://guest:guest@127.0.0.1:{port}/?no_verify_ssl=1").connect()
     assert first.result()[:2] == b"\x16\x03"
+
+
+async def test_a_connection_that_is_lost_before_it_has_a_channel_is_no_bug(
+    session: Session, peer: Peer
+) -> None:
+    """It would be logged as one: aiormq raises a ``RuntimeError`` for it."""
+    peer.cut()
+    await eventually(lambda: session.is_closed)
+    with pytest.raises(ConnectionError, match="lost"):
+        await session.channel()
