@@ -8,27 +8,12 @@ import schemas
 from tests.faults.ledger import OF_A_PROVIDER, Answer, Attempt, End, Kind, Mark, Message
 from tests.faults.load import PATIENCE_SECONDS, ROTATED, SCARCE
 from tests.faults.setups import Setup
+from tests.support import contract
 
 STATUS = {
-    "UNAUTHORIZED": 401,
-    "INVALID_PAYLOAD": 422,
-    "UNKNOWN_PROVIDER": 422,
-    "PROVIDER_DISABLED": 409,
-    "ALL_PROVIDERS_DISABLED": 409,
-    "NO_PROVIDER_AVAILABLE": 503,
-    "TOO_MANY_REQUESTS": 429,
-    "INVALID_IDEMPOTENCY_KEY": 400,
-    "IDEMPOTENCY_KEY_REUSED": 422,
-    "IDEMPOTENCY_IN_PROGRESS": 409,
-    "OUTCOME_UNKNOWN": 503,
-    "SERVICE_UNAVAILABLE": 503,
-    "PAYLOAD_TOO_LARGE": 413,
-    "UNSUPPORTED_MEDIA_TYPE": 415,
-    "REQUEST_TIMEOUT": 408,
-    "NOT_FOUND": 404,
-    "METHOD_NOT_ALLOWED": 405,
+    code: status for code, status in contract.STATUS.items() if code not in ("BAD_REQUEST", "INTERNAL_ERROR")
 }
-"""The contract's table, but for INTERNAL_ERROR: that is a bug, whatever was broken."""
+"""What may be answered. All send HTTP, and INTERNAL_ERROR is a bug, whatever was broken."""
 
 RETRY_AFTER = {
     "NO_PROVIDER_AVAILABLE",

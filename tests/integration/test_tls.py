@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -114,13 +115,13 @@ def of_rabbitmq(url: str) -> str | None:
 WITHOUT_ONE = "wants a client certificate"
 
 
-class Mistakes:
+class Mistakes(ABC):
     """What is told of each mistake, by the servers of a kind."""
 
     @staticmethod
+    @abstractmethod
     def say(url: str) -> str | None:
         """What is said of a server at this URL; None when it serves."""
-        raise NotImplementedError
 
     def check(self, url: str, *words: str) -> None:
         """The reason has these words, and no password."""

@@ -83,12 +83,24 @@ class Subject(ABC):
         self.gateway.http.close()
 
 
-class Embedded(Subject):
-    """Store and outbox in one file on the disk, in a folder that the gateway makes itself."""
+class _Gateway(Subject):
+    """Nothing but the gateway is on the machine."""
 
     # So small that its log is written back to the file after every 128 pages.
     room_mib = 16
     is_cut_in_its_start = True
+
+    def pids(self) -> list[int]:
+        """The gateway's, its workers' included."""
+        return family(self.gateway)
+
+    def kill(self) -> None:
+        """The gateway."""
+        kill_with_children(self.gateway)
+
+
+class Embedded(_Gateway):
+    """Store and outbox in one file on the disk, in a folder that the gateway makes itself."""
 
     @property
     def path(self) -> Path:
@@ -103,14 +115,6 @@ class Embedded(Subject):
         """The gateway alone."""
         self.gateway.start()
 
-    def pids(self) -> list[int]:
-        """The gateway's, its workers' included."""
-        return family(self.gateway)
-
-    def kill(self) -> None:
-        """The gateway."""
-        kill_with_children(self.gateway)
-
     def collect(self) -> None:
         """Everything is still in the file: nobody takes anything."""
         self.arrived = read_messages(self.path)
@@ -121,11 +125,8 @@ class Embedded(Subject):
         self.gateway.command[at : at + 1] = ["tests.power.broken", synchronous]
 
 
-class Spool(Subject):
+class Spool(_Gateway):
     """Spool and embedded store on the disk; RabbitMQ is elsewhere, and the way to it is cut now and then."""
-
-    room_mib = 16
-    is_cut_in_its_start = True
 
     def __init__(
         self, machine: Machine, directory: Path, quota: int, rabbit: RabbitServer, workers: int = 1
@@ -146,14 +147,6 @@ class Spool(Subject):
         """The gateway; RabbitMQ can be reached again."""
         self.proxy.heal()
         self.gateway.start()
-
-    def pids(self) -> list[int]:
-        """The gateway's, its workers' included."""
-        return family(self.gateway)
-
-    def kill(self) -> None:
-        """The gateway."""
-        kill_with_children(self.gateway)
 
     def collect(self) -> None:
         """When the spool is empty, what is on the queue."""

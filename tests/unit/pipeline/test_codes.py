@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from pipeline import codes
 from pipeline.codes import Code
-
-# The table of the contract, section 2.
-CONTRACT = {
-    "UNAUTHORIZED": 401,
-    "INVALID_PAYLOAD": 422,
-    "UNKNOWN_PROVIDER": 422,
-    "PROVIDER_DISABLED": 409,
-    "ALL_PROVIDERS_DISABLED": 409,
-    "NO_PROVIDER_AVAILABLE": 503,
-    "TOO_MANY_REQUESTS": 429,
-    "INVALID_IDEMPOTENCY_KEY": 400,
-    "IDEMPOTENCY_KEY_REUSED": 422,
-    "IDEMPOTENCY_IN_PROGRESS": 409,
-    "OUTCOME_UNKNOWN": 503,
-    "SERVICE_UNAVAILABLE": 503,
-    "PAYLOAD_TOO_LARGE": 413,
-    "UNSUPPORTED_MEDIA_TYPE": 415,
-    "REQUEST_TIMEOUT": 408,
-    "NOT_FOUND": 404,
-    "METHOD_NOT_ALLOWED": 405,
-    # For what is no HTTP request, and so none of the table's.
-    "BAD_REQUEST": 400,
-    "INTERNAL_ERROR": 500,
-}
+from tests.support.contract import STATUS
 
 
 def test_the_codes_are_those_of_the_contract() -> None:
     """Every code has the status that the contract gives it, and there is none besides."""
-    assert {code.name: code.status for code in codes.ALL} == CONTRACT
+    assert {code.name: code.status for code in codes.ALL} == STATUS
 
 
 def test_a_code_is_bound_to_its_own_name() -> None:
