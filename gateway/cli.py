@@ -149,10 +149,9 @@ def describe(configured: Settings) -> str:
 
 
 def _new_key(options: argparse.Namespace) -> int:
-    found = clients.mistakes({"k": {"name": options.name}})
-    if found:
-        # Of the only entry, which nobody has written: what is wrong with its name is of interest.
-        print(printable(f"error: NAME: {found[0].partition(', name: ')[2] or found[0]}"), file=sys.stderr)
+    mistake = clients.name_mistake(options.name)
+    if mistake is not None:
+        print(printable(f"error: NAME: {mistake}"), file=sys.stderr)
         return MISTAKE
     key, digest = api_keys.new()
     is_shown = _can_be_shown(options.name)

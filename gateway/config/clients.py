@@ -17,6 +17,7 @@ _PART = 8
 _LONGEST_NAME = 64
 # Below this a key can be guessed; `sms-gateway key new` makes longer ones.
 _SHORT_KEY = 16
+_A_KEY = "is an API key: write the name here, and the key before the entry"
 
 
 class ConfiguredClients:
@@ -82,9 +83,7 @@ def mistakes(document: object) -> list[str]:
         if first != position:
             found.append(f"entry {position}: its API key is that of entry {first}: leave one of the two")
         if api_keys.is_made_here(entry["name"]):
-            found.append(
-                f"entry {position}, name: is an API key: write the name here, and the key before the entry"
-            )
+            found.append(f"entry {position}, name: {_A_KEY}")
             continue
         quota = quotas.setdefault(entry["name"], entry.get("daily_quota"))
         if quota != entry.get("daily_quota"):
@@ -93,6 +92,14 @@ def mistakes(document: object) -> list[str]:
                 "its keys share one quota, so write the same number in all of them"
             )
     return found
+
+
+def name_mistake(name: str) -> str | None:
+    """What is wrong with this name of a client; None for nothing."""
+    if api_keys.is_made_here(name):
+        return _A_KEY
+    violations = load("clients").violations_unless_valid({"key": {"name": name}})
+    return violations[0].message if violations else None
 
 
 def warnings(document: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -36,9 +36,9 @@ class Lifetimes:
         """See whether the clock was set since the last look."""
         now = now_ms()
         by = now - steady_ms() - self._difference
+        self._difference += by
         if abs(by) < _SET_MS:
             return
-        self._difference += by
         if by > 0:
             self._set_forward.append((now - by, by))
         # Set right again, as it seems; or it is taken back from messages that are then given a longer life.

@@ -143,7 +143,7 @@ def test_a_key_for_an_impossible_name_is_refused(name: str, capsys: Printed) -> 
     """The name is judged as the configuration would judge it, and no key is made."""
     assert cli.main(["key", "new", name]) == 2
     printed = capsys.readouterr()
-    assert "must be 1 to 64 characters" in printed.err
+    assert printed.err.startswith("error: NAME: must be 1 to 64 characters")
     assert printed.err.removesuffix("\n").isprintable()
     assert printed.out == ""
 
